@@ -1,0 +1,28 @@
+"""Failures that a user can understand: each text is one sentence."""
+
+from __future__ import annotations
+
+
+class BeattrackError(Exception):
+    """Something outside the program went wrong; the text is one sentence for the user."""
+
+    exit_code = 1
+
+
+class MisuseError(BeattrackError):
+    """The command was asked for something that makes no sense."""
+
+    exit_code = 2
+
+
+class SourceError(BeattrackError):
+    """Audio cannot be read from a file or a sound card."""
+
+
+class OutputError(BeattrackError):
+    """A result cannot be written."""
+
+
+def reason(error: OSError) -> str:
+    """Return the system's own words for ``error``, such as 'No space left on device'."""
+    return error.strerror or str(error) or type(error).__name__

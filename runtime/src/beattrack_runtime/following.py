@@ -1,0 +1,162 @@
+"""The loop that every stream goes through: source, tracker, outputs."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import time
+from collections.abc import Sequence
+from types import FrameType
+
+import numpy as np
+
+from beattrack.events import Event, StateChange
+from beattrack_runtime.errors import BeattrackError
+from beattrack_runtime.outputs import Output
+from beattrack_runtime.outputs.lines import Formatter
+from beattrack_runtime.session import LiveTracker
+from beattrack_runtime.sources import Source, paced
+from beattrack_runtime.stats import Summary
+from beattrack_runtime.terminal import Terminal
+
+_log = logging.getLogger("beattrack")
+
+
+class StopRequest:
+    """Ctrl-C and SIGTERM ask the loop to end; asking twice ends the program at once."""
+
+    def __init__(self) -> None:
+        """Nothing is asked yet."""
+        self.signal: int | None = None  # which one asked
+
+    def install(self) -> None:
+        """Begin to listen."""
+        # A flag and no more: an exception, or waking a lock, in the middle of anything could
+        # leave a file half written or the program stuck.
+        for number in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(number, self._asked)
+
+    def _asked(self, number: int, frame: FrameType | None) -> None:
+        self.signal = number
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    @property
+    def asked(self) -> bool:
+        """Whether the program has been asked to end."""
+        return self.signal is not None
+
+    @property
+    def exit_code(self) -> int:
+        """What a shell reports for a program that this signal ended; 0 if none asked."""
+        return 0 if self.signal is None else 128 + self.signal
+
+
+def follow(
+    source: Source,
+    tracker: LiveTracker,
+    outputs: Sequence[Output],
+    terminal: Terminal,
+    formatter: Formatter | None,
+    stop: StopRequest,
+    realtime: bool = False,
+) -> Summary:
+    """Track ``source`` to its end, or until ``stop`` is asked, and finish the outputs.
+
+    Args:
+        source: read to its end and not closed.
+        tracker: at the source's sample rate.
+        outputs: finished, whatever happens to the source.
+        terminal: shows the events and the live line.
+        formatter: of the events on stdout; None prints nothing.
+        stop: looked at after each block.
+        realtime: hold the source back to the speed of the clock on the wall.
+
+    Raises:
+        SourceError, OutputError: after all that could be written was written.
+    """
+    stream = _Stream(source, tracker, outputs, terminal, formatter)
+    failure: BeattrackError | None = None
+    terminal.start()
+    try:
+        try:
+            stream.run(stop, realtime)
+        except BeattrackError as error:
+            if not tracker.time_s:
+                raise  # nothing was heard: an empty result would only mislead
+            failure = error
+        except BrokenPipeError:  # whoever read our stdout has heard enough
+            stop.signal = signal.SIGPIPE
+        stream.summary.wall_s = time.monotonic() - stream.began_s
+        for output in outputs:
+            try:
+                output.finish()
+            except BeattrackError as error:
+                failure = failure or error
+    except BaseException:
+        for output in outputs:
+            output.abandon()
+        raise
+    finally:
+        terminal.stop()
+    if failure is not None:
+        raise failure
+    return stream.summary
+
+
+class _Stream:
+    """One run of one source."""
+
+    def __init__(
+        self,
+        source: Source,
+        tracker: LiveTracker,
+        outputs: Sequence[Output],
+        terminal: Terminal,
+        formatter: Formatter | None,
+    ) -> None:
+        self._source = source
+        self._tracker = tracker
+        self._outputs = outputs
+        self._terminal = terminal
+        self._format = formatter
+        self.summary = Summary(source.name)
+        self.began_s = time.monotonic()
+
+    def run(self, stop: StopRequest, realtime: bool) -> None:
+        """Push every block, then what the tracker holds back."""
+        source, tracker = self._source, self._tracker
+        tracker.on_frame = self._frame
+        blocks = source.blocks()
+        if realtime:
+            blocks = paced(blocks, source.sample_rate, lambda: stop.asked)
+        try:
+            for block in blocks:
+                if stop.asked:
+                    break
+                for output in self._outputs:
+                    output.audio(block)
+                self._deliver(tracker.push(block))
+                peak = float(np.abs(block).max()) if len(block) else 0.0
+                self._terminal.update(source, tracker, peak)
+            self._deliver(tracker.flush())
+        finally:
+            self.summary.audio_s = tracker.time_s
+            self.summary.overruns = source.overruns
+            self.summary.bad_samples = tracker.bad_samples
+
+    def _frame(self, time_s: float, beat: float, downbeat: float) -> None:
+        for output in self._outputs:
+            output.frame(time_s, beat, downbeat)
+
+    def _deliver(self, events: list[Event]) -> None:
+        for event in events:
+            self.summary.event(event)
+            for output in self._outputs:
+                output.event(event)
+            self._terminal.event(event)
+            line = self._format(event) if self._format is not None else None
+            if line is not None:
+                self._terminal.line(line)
+            elif isinstance(event, StateChange):
+                _log.info("%9.3f s  %s", event.emitted_s, event.state.value)

@@ -1,0 +1,91 @@
+"""Files that appear under their own name only when they are complete."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+from pathlib import Path
+from typing import TextIO
+
+from beattrack_runtime.errors import OutputError, reason
+
+_numbers = itertools.count()
+
+
+class PendingFile:
+    """A file written beside its destination and renamed onto it by `commit`.
+
+    Opened at once, so that a folder that cannot be written to is known before any work is done.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Create the temporary file next to ``path``.
+
+        Raises:
+            OutputError: the folder does not exist or cannot be written to.
+        """
+        self.path = path
+        # Through a link to the file that it stands for: renaming would replace the link itself.
+        self._target = Path(os.path.realpath(path))
+        self.temporary = self._target.parent / f".beattrack-{os.getpid()}-{next(_numbers)}.part"
+        try:
+            self.temporary.touch(exist_ok=False)
+        except OSError as error:
+            raise OutputError(f"Cannot write '{path}': {reason(error)}.") from None
+
+    def commit(self) -> None:
+        """Give the file its name, replacing an older one. Raises OutputError."""
+        try:
+            self.temporary.replace(self._target)
+        except OSError as error:
+            self.abandon()
+            raise OutputError(f"Cannot write '{self.path}': {reason(error)}.") from None
+
+    def abandon(self) -> None:
+        """Remove the temporary file."""
+        with contextlib.suppress(OSError):
+            self.temporary.unlink(missing_ok=True)
+
+
+class LineFile:
+    """A text file of lines. A pipe or a device is written to directly, line by line."""
+
+    def __init__(self, path: Path) -> None:
+        """Open ``path`` for writing. Raises OutputError."""
+        self.path = path
+        self._pending: PendingFile | None = None
+        self._file: TextIO
+        direct = path.exists() and not path.is_file()
+        try:
+            if direct:
+                self._file = path.open("w", encoding="utf-8", buffering=1)
+            else:
+                self._pending = PendingFile(path)
+                self._file = self._pending.temporary.open("w", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"Cannot write '{path}': {reason(error)}.") from None
+
+    def write(self, line: str) -> None:
+        """Append one line, given without its end. Raises OutputError."""
+        try:
+            self._file.write(line + "\n")
+        except OSError as error:
+            raise OutputError(f"Cannot write '{self.path}': {reason(error)}.") from None
+
+    def finish(self) -> None:
+        """Close the file and give it its name. Raises OutputError."""
+        try:
+            self._file.close()
+        except OSError as error:
+            self.abandon()
+            raise OutputError(f"Cannot write '{self.path}': {reason(error)}.") from None
+        if self._pending is not None:
+            self._pending.commit()
+
+    def abandon(self) -> None:
+        """Close and remove the file."""
+        with contextlib.suppress(OSError):
+            self._file.close()
+        if self._pending is not None:
+            self._pending.abandon()

@@ -1,0 +1,242 @@
+"""Where audio comes from: the interface, and audio files."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import soundfile
+from numpy.typing import NDArray
+
+from beattrack_runtime.errors import MisuseError, SourceError, reason
+from beattrack_runtime.resample import MAX_RATE, MIN_RATE
+from beattrack_runtime.session import MAX_CHANNELS
+
+# PyAV raises its own errors, each of which is one of these as well.
+_DECODER_ERRORS = (
+    soundfile.SoundFileError, OSError, ValueError, EOFError, LookupError, RuntimeError,
+)  # fmt: skip
+
+# How libsndfile reports a WAV file that is shorter, or an Ogg file that ends earlier, than it says.
+_CUT_OFF = re.compile(r"data : (?P<bytes>\d+) \(should be|lacks an end-of-stream bit")
+_UNKNOWN_BYTES = 0x7FFF0000  # and more: the header was written before the length was known
+
+_log = logging.getLogger("beattrack")
+
+
+class Source(Protocol):
+    """A stream of audio."""
+
+    name: str
+    sample_rate: int  # Hz
+    channels: int
+    duration_s: float | None  # None when it is not known
+    overruns: int  # times that audio was lost on the way
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Yield float32 [n, channels], full scale at 1; n may be 0 while nothing has come."""
+
+    def close(self) -> None:
+        """Let go of the file or device."""
+
+
+class _SoundFileDecoder:
+    """Reads what libsndfile reads: WAV, FLAC, Ogg, MP3, AIFF and more."""
+
+    def __init__(self, path: Path, block_s: float) -> None:
+        with _quiet_libraries():
+            self._file = soundfile.SoundFile(path)
+        self.damaged = _cut_off(self._file.extra_info)
+        self.sample_rate: int = self._file.samplerate
+        self.channels: int = self._file.channels
+        frames = self._file.frames
+        # A header that was never completed announces the largest number.
+        known = 0 <= frames < 2**62
+        self.duration_s = frames / self.sample_rate if known else None
+        self._size = max(1, round(block_s * self.sample_rate))
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Yield float32 [n, channels]; raises SoundFileError where damage ends the stream."""
+        buffer = np.empty((self._size, self.channels), np.float32)
+        while True:
+            with _quiet_libraries():
+                block = self._file.read(out=buffer)
+            if not len(block):
+                return
+            yield block.copy()
+
+    def close(self) -> None:
+        self._file.close()
+
+
+class _AvDecoder:
+    """Reads what the ffmpeg libraries inside PyAV read: M4A, video files and the rest."""
+
+    def __init__(self, path: Path) -> None:
+        import av  # here, since only some formats need it and it takes 0.1 s
+
+        av.logging.set_level(av.logging.PANIC)
+        self._invalid = av.error.InvalidDataError
+        self.damaged = False  # whether anything had to be left out so far
+        # Play lists are formats too: a file must not be able to name other files or addresses.
+        self._container = av.open(str(path.absolute()), options={"protocol_whitelist": "file"})
+        if not self._container.streams.audio:
+            self._container.close()
+            raise ValueError("no audio")
+        self._stream = self._container.streams.audio[0]
+        self.sample_rate: int = self._stream.rate
+        self.channels: int = self._stream.channels
+        length = self._container.duration  # microseconds
+        self.duration_s = length / 1e6 if length and length > 0 else None
+        self._resampler = av.AudioResampler("fltp", self._stream.layout, self.sample_rate)
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Yield float32 [n, channels], n as the codec likes; skips what is damaged."""
+        for packet in self._container.demux(self._stream):
+            try:
+                frames = packet.decode()
+            except self._invalid:
+                self.damaged = True
+                continue
+            for frame in frames:
+                yield from self._convert(frame)
+        yield from self._convert(None)
+
+    def _convert(self, frame: Any) -> Iterator[NDArray[np.float32]]:
+        for part in self._resampler.resample(frame):
+            yield np.ascontiguousarray(part.to_ndarray().T, dtype=np.float32)
+
+    def close(self) -> None:
+        self._container.close()
+
+
+class FileSource:
+    """An audio file, decoded block by block: by libsndfile or, where that cannot, by PyAV."""
+
+    overruns = 0
+
+    def __init__(self, path: Path, block_s: float = 0.1) -> None:
+        """Open ``path``; blocks are about ``block_s`` seconds long, or as
+        the codec likes.
+
+        Raises:
+            MisuseError: there is no such file, or it is a folder.
+            SourceError: it is empty, holds no audio or cannot be read.
+        """
+        self.path = path
+        self.name = path.name
+        self._decoder = _open(path, block_s)
+        self.sample_rate = self._decoder.sample_rate
+        self.channels = self._decoder.channels
+        self.duration_s = self._decoder.duration_s
+        problem = None
+        if not 1 <= self.channels <= MAX_CHANNELS:
+            problem = f"{self.channels} channels: 1-{MAX_CHANNELS} can be read."
+        elif not MIN_RATE <= self.sample_rate <= MAX_RATE:
+            problem = f"a sample rate of {self.sample_rate} Hz: {MIN_RATE}-{MAX_RATE} can be read."
+        if problem:
+            self.close()
+            raise SourceError(f"'{path}' has {problem}")
+
+    def blocks(self) -> Iterator[NDArray[np.float32]]:
+        """Yield float32 [n, channels]; a warning follows if some of it is damaged or missing.
+
+        Raises:
+            SourceError: none of it can be read.
+        """
+        frames = 0
+        try:
+            for block in self._decoder.blocks():
+                frames += len(block)
+                yield block
+        except _DECODER_ERRORS as error:
+            _log.debug("'%s': %s", self.path, error)
+            damaged = True
+        else:
+            # Lossy formats may announce some padding more than they hold.
+            short = frames / self.sample_rate < (self.duration_s or 0.0) * 0.99 - 0.2
+            damaged = short or self._decoder.damaged
+        if damaged and not frames:
+            raise SourceError(f"'{self.path}' is damaged: none of it can be read.")
+        if damaged:
+            end = frames / self.sample_rate
+            _log.warning("'%s' is damaged or cut off: %.1f s of it can be read.", self.path, end)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._decoder.close()
+
+
+def _open(path: Path, block_s: float) -> _SoundFileDecoder | _AvDecoder:
+    """Return the first decoder that can read ``path``; raises as FileSource does."""
+    try:
+        if path.is_dir():
+            raise MisuseError(f"'{path}' is a folder: give an audio file.")
+        with path.open("rb") as file:
+            empty = not file.read(1)
+    except FileNotFoundError:
+        raise MisuseError(f"There is no file '{path}'.") from None
+    except OSError as error:
+        raise SourceError(f"Cannot read '{path}': {reason(error)}.") from None
+    if empty:
+        raise SourceError(f"'{path}' is empty.")
+    try:
+        return _SoundFileDecoder(path, block_s)
+    except soundfile.SoundFileError as error:
+        _log.debug("'%s': %s", path, error)
+    try:
+        return _AvDecoder(path)
+    except _DECODER_ERRORS as error:
+        _log.debug("'%s': %s", path, error)
+    raise SourceError(f"'{path}' holds no audio that can be read.")
+
+
+def _cut_off(report: str) -> bool:
+    """Whether libsndfile's report about a file says that a part of it is missing."""
+    found = _CUT_OFF.search(report)
+    return found is not None and int(found["bytes"] or 0) < _UNKNOWN_BYTES
+
+
+@contextlib.contextmanager
+def _quiet_libraries() -> Iterator[None]:
+    """Keep libmpg123 from printing its own messages about damaged files on stderr."""
+    try:
+        stderr = os.dup(2)
+    except OSError:  # there is no stderr
+        yield
+        return
+    silence = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silence, 2)
+    os.close(silence)
+    try:
+        yield
+    finally:
+        os.dup2(stderr, 2)
+        os.close(stderr)
+
+
+def paced(
+    blocks: Iterator[NDArray[np.float32]], sample_rate: int, stopped: Callable[[], bool]
+) -> Iterator[NDArray[np.float32]]:
+    """Yield each block when its last sample would have been heard, as a microphone would.
+
+    Args:
+        blocks: float32 [n, channels].
+        sample_rate: of the blocks, Hz.
+        stopped: asked while waiting; when it says True, the wait ends at once.
+    """
+    began = time.monotonic()
+    heard = 0
+    for block in blocks:
+        heard += len(block)
+        due = began + heard / sample_rate
+        while not stopped() and (wait := due - time.monotonic()) > 0:
+            time.sleep(min(wait, 0.05))
+        yield block

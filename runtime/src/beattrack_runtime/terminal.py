@@ -1,0 +1,159 @@
+"""What a person sees: events on stdout, notes and a live status line on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import os
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+from beattrack.events import Beat, Event, TrackerState
+from beattrack_runtime.stats import clock
+
+if TYPE_CHECKING:
+    from beattrack_runtime.session import LiveTracker
+    from beattrack_runtime.sources import Source
+
+_REFRESH_S = 1 / 25
+_FLASH_S = 0.12  # how long the lamp stays lit after a beat
+_BAR_CELLS = 24
+
+
+class Terminal:
+    """Prints lines; where stderr is a terminal, keeps a live line below them.
+
+    Lines reach stdout at once, so that whoever reads them from a pipe is not late.
+    """
+
+    def __init__(self) -> None:
+        """Look what stdout and stderr are."""
+        self._live: Any = None
+        self._console: Any = None
+        self._shown_s = 0.0  # monotonic time of the last refresh
+        self._beat: Beat | None = None
+        self._peak = 0.0  # loudest sample since the last refresh
+        if _is_terminal(sys.stderr):
+            from rich.console import Console  # 0.1 s that a pipe need not wait for
+
+            self._console = Console(stderr=True, highlight=False)
+
+    def line(self, text: str) -> None:
+        """Print one event's line on stdout. Raises BrokenPipeError when nobody reads it."""
+        if self._live is not None and _is_terminal(sys.stdout):
+            # The same screen: rich moves the live line out of the way.
+            self._console.print(text, markup=False, soft_wrap=True)
+            return
+        sys.stdout.write(text + "\n")
+        sys.stdout.flush()
+
+    def note(self, text: str) -> None:
+        """Print one line on stderr."""
+        if self._console is not None:
+            self._console.print(text, markup=False, soft_wrap=True)
+        else:
+            print(text, file=sys.stderr, flush=True)
+
+    def start(self) -> None:
+        """Begin a stream: show the live line, if there is a terminal."""
+        self._beat = None
+        if self._console is not None:
+            from rich.live import Live
+
+            # Not transient and not redirecting: what is printed goes through line() and note().
+            self._live = Live(
+                console=self._console, auto_refresh=False, transient=True,
+                redirect_stdout=False, redirect_stderr=False,
+            )  # fmt: skip
+            self._live.start()
+
+    def stop(self) -> None:
+        """End the stream: remove the live line."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def event(self, event: Event) -> None:
+        """Remember the beat that the lamp shows."""
+        if isinstance(event, Beat):
+            self._beat = event
+
+    def update(self, source: Source, tracker: LiveTracker, peak: float) -> None:
+        """Refresh the live line, at most 25 times a second; ``peak``: loudest new sample."""
+        if self._live is None:
+            return
+        self._peak = max(self._peak, peak)
+        now = time.monotonic()
+        if now - self._shown_s < _REFRESH_S:
+            return
+        self._shown_s = now
+        self._live.update(self._status(source, tracker), refresh=True)
+        self._peak = 0.0
+
+    def _status(self, source: Source, tracker: LiveTracker) -> Any:
+        """Return the live line as rich text."""
+        from rich.text import Text
+
+        line = Text(no_wrap=True, overflow="ellipsis")
+        locked = tracker.state is TrackerState.LOCKED
+        self._lamp(line, tracker.time_s, locked)
+        tempo = tracker.tempo_bpm
+        line.append(f"  {tempo:5.1f} bpm" if tempo else "   --.- bpm", "bold" if locked else "dim")
+        filled = round(8 * min(1.0, max(0.0, tracker.confidence)))
+        line.append("  sure ", "dim").append("■" * filled, "green").append(
+            "·" * (8 - filled), "dim"
+        )
+        line.append(f"  {tracker.state.value:<9}", "green" if locked else "yellow")
+        self._progress(line, source, tracker.time_s)
+        return line
+
+    def _lamp(self, line: Any, time_s: float, locked: bool) -> None:
+        """Append the beats of the bar; the present one is lit, brightly while it sounds."""
+        beat = self._beat
+        if beat is None or not locked:
+            line.append("○ ", "dim")
+            return
+        flash = time_s - beat.time_s < _FLASH_S
+        colour = "bright_red" if beat.is_downbeat else "bright_cyan"
+        line.append("● " if flash else "○ ", colour)
+        for position in range(1, beat.beats_per_bar + 1):
+            here = position == beat.position
+            style = f"bold {colour}" + (" reverse" if flash else "") if here else "dim"
+            line.append(f" {position} ", style)
+
+    def _progress(self, line: Any, source: Source, time_s: float) -> None:
+        """Append how far a file has come, or the level and overruns of a live source."""
+        if source.duration_s:
+            share = min(1.0, time_s / source.duration_s)
+            cells = round(share * _BAR_CELLS)
+            line.append("━" * cells, "cyan").append("━" * (_BAR_CELLS - cells), "bright_black")
+            line.append(f" {share:4.0%}  {clock(time_s)}/{clock(source.duration_s)}", "dim")
+            return
+        level = 20 * math.log10(max(self._peak, 1e-5))
+        cells = round(_BAR_CELLS / 2 * min(1.0, max(0.0, 1 + level / 60)))
+        colour = "red" if level > -1 else "green"
+        line.append("▮" * cells, colour).append("▯" * (_BAR_CELLS // 2 - cells), "bright_black")
+        line.append(f" {max(level, -99):4.0f} dB  {clock(time_s)}", "dim")
+        if source.overruns:
+            line.append(f"  overruns {source.overruns}", "red")
+
+
+class NoteHandler(logging.Handler):
+    """Sends the program's log through the terminal, so that it does not tear the live line."""
+
+    def __init__(self, terminal: Terminal) -> None:
+        """Send records to ``terminal``."""
+        super().__init__()
+        self._terminal = terminal
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Print ``beattrack: [level:] message``."""
+        level = "" if record.levelno <= logging.INFO else f"{record.levelname.lower()}: "
+        with contextlib.suppress(OSError):  # a closed stderr is no reason to stop
+            self._terminal.note(f"beattrack: {level}{record.getMessage()}")
+
+
+def _is_terminal(stream: Any) -> bool:
+    return stream is not None and stream.isatty() and os.environ.get("TERM") != "dumb"

@@ -1,0 +1,135 @@
+"""The online joint beat, downbeat and tempo filter."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beattrack.config import DecoderConfig
+from beattrack.statespace import build_state_space
+
+# How far from the likeliest state another may lie and still count as the same reading of the
+# music: in beats of phase and in ratio of tempo.
+NEAR_PHASE = 0.15
+NEAR_TEMPO = 0.08
+NEW_PULSE = 1e-4  # probability in a frame that a new pulse starts there
+CLIP = 1e-3  # activations are kept this far from 0 and 1
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """Where the music stands at one activation frame."""
+
+    phase: float  # beats since the last beat, 0-1
+    period: float  # frames per beat
+    position: int  # beat in bar of the last beat, from 1
+    beats_per_bar: int
+    next_position: int  # beat in bar of the coming beat
+    confidence: float  # 0-1, probability of this reading of tempo and phase
+
+
+class BarPointerFilter:
+    """Forward filter over tempo, phase and meter.
+
+    One ``step`` costs a shift of the belief by one frame, a small matrix product for the beats
+    that end, and a reweighting of the states at a beat. Only states at a beat (one frame wide,
+    whatever the tempo) differ in likelihood from the rest; a region that grew with the period
+    would favour slow tempi.
+    """
+
+    def __init__(self, config: DecoderConfig, fps: float) -> None:
+        self.config = config
+        self.space = build_state_space(config, fps)
+        space = self.space
+        self._before_end = space.ends - 1
+        self._downbeats = np.flatnonzero(space.slot_position == 1)
+        self._log_period = np.log(space.periods)[space.tempo_of]
+        self._entry_prior = np.outer(
+            (space.slot_position == 1) / len(self._downbeats), space.prior
+        ).astype(np.float32)
+        self.reset()
+
+    def reset(self) -> None:
+        """Return to the prior: any phase, any position, tempo as its prior says."""
+        space = self.space
+        row = (space.prior / space.periods)[space.tempo_of]
+        weight = np.tile(row, (len(space.slot_beats), 1))
+        # A meter of many beats has many slots; each meter is equally likely at first.
+        weight /= space.slot_beats[:, None]
+        # float32 [slots, row]: the belief, sums to 1
+        self._belief = (weight / weight.sum()).astype(np.float32)
+
+    def step(self, beat: float, downbeat: float) -> Estimate:
+        """Take one frame's activations and return where the music stands.
+
+        Args:
+            beat: probability of a beat, 0-1.
+            downbeat: probability of a downbeat, 0-1; at most ``beat`` is used.
+        """
+        space, old = self.space, self._belief
+        leave_early = old[:, self._before_end] * space.early
+        leaving = leave_early + old[:, space.ends]
+        entering = space.slot_change.T @ leaving @ space.tempo_change
+        entering *= 1 - NEW_PULSE
+        entering += NEW_PULSE * self._entry_prior
+        stay = old[:, self._before_end] - leave_early
+        new = np.empty_like(old)
+        new[:, 1:] = old[:, :-1]
+        new[:, space.ends] = stay
+        new[:, space.starts] = entering * self._beat_likelihood(beat, downbeat)[:, None]
+        new /= new.sum()
+        self._belief = new
+        return self._estimate()
+
+    def _beat_likelihood(self, beat: float, downbeat: float) -> NDArray[np.float32]:
+        """Return the likelihood of a beat of each slot relative to no beat, float32 [slots]."""
+        config = self.config
+        beat = min(max(beat, CLIP), 1 - CLIP)
+        share = min(max(downbeat / beat, 0.02), 0.98)
+        ratio = config.beat_gain * (beat / (1 - beat)) ** config.beat_power
+        ratios = np.full(
+            len(self.space.slot_beats), ratio * (2 * (1 - share)) ** config.downbeat_power
+        )
+        ratios[self._downbeats] = ratio * (2 * share) ** config.downbeat_power
+        return ratios.astype(np.float32)
+
+    def _estimate(self) -> Estimate:
+        """Read the likeliest tempo and phase, refined by the belief around it."""
+        space = self.space
+        marginal = self._belief.sum(axis=0)
+        best = int(marginal.argmax())
+        away = space.phase - space.phase[best]
+        away -= np.rint(away)
+        tempo_away = self._log_period - self._log_period[best]
+        near = np.flatnonzero((np.abs(away) < NEAR_PHASE) & (np.abs(tempo_away) < NEAR_TEMPO))
+        weight = marginal[near]
+        total = float(weight.sum())
+        phase = float(space.phase[best] + weight @ away[near] / total)
+        period = float(np.exp(self._log_period[best] + weight @ tempo_away[near] / total))
+        # States on the far side of the bar pointer's wrap belong to the neighbouring beat.
+        slots = self._slot_weights(near, away[near] + space.phase[best], phase)
+        slot = int(slots.argmax())
+        return Estimate(
+            phase=phase % 1.0,
+            period=period,
+            position=int(space.slot_position[slot]),
+            beats_per_bar=int(space.slot_beats[slot]),
+            next_position=int(space.slot_position[space.next_slot[slot]]),
+            confidence=min(total, 1.0),
+        )
+
+    def _slot_weights(
+        self, near: NDArray[np.intp], unwrapped: NDArray[np.float32], phase: float
+    ) -> NDArray[np.float32]:
+        """Return the belief in each slot as seen from ``phase``, float32 [slots]."""
+        shift = np.floor(phase)
+        turn = np.floor(unwrapped) - shift  # -1: the state is one beat behind, 1: one ahead
+        belief = self._belief[:, near]
+        slots = belief[:, turn == 0].sum(axis=1)
+        # unwrapped >= 1 means that the state has already passed the beat that phase has not.
+        behind, ahead = belief[:, turn < 0].sum(axis=1), belief[:, turn > 0].sum(axis=1)
+        if len(near):
+            slots = slots + self.space.slot_change.T @ behind + self.space.slot_change @ ahead
+        return np.asarray(slots)

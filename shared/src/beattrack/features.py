@@ -1,0 +1,171 @@
+"""Causal features: a log-filtered spectrogram, band-wise normalised flux, or both.
+
+Frame t is computed from samples before (t + 1) * hop alone, so it is known the moment its last
+sample is. There is one implementation, ``FeatureStream``; ``compute`` feeds it a whole array.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beattrack.config import FeatureConfig
+from beattrack.filterbank import fft_frequencies, log_filterbank
+from beattrack.subbands import load_curve
+
+# A band's flux is divided by its own running mean plus this share of the mean over all bands, so
+# that a band with little activity is not blown up, plus a floor that keeps noise down. Both were
+# chosen on the development set (docs/features.md).
+FLUX_MEAN_SHARE = 0.5
+FLUX_FLOOR = 0.005  # log10 units
+_CHUNK = 1024  # frames computed at a time: bounds the memory of a large push
+
+
+def _filters(config: FeatureConfig) -> NDArray[np.float32]:
+    """Return the weights from magnitudes to bands, float32 [channels, window // 2, bands]."""
+    bank = log_filterbank(
+        config.window, config.sample_rate, config.bands_per_octave, config.fmin, config.fmax
+    )
+    if not config.bpfed:
+        return bank[None]
+    frequencies = fft_frequencies(config.window, config.sample_rate)
+    curves = [load_curve(source, frequencies) for source in config.sources]
+    return np.stack([curve[:, None] * bank for curve in curves])
+
+
+def spectrum_bands(config: FeatureConfig) -> int:
+    """Return the number of bands of the log-filtered spectrogram."""
+    return log_filterbank(
+        config.window, config.sample_rate, config.bands_per_octave, config.fmin, config.fmax
+    ).shape[1]
+
+
+def flux_bins(config: FeatureConfig) -> int:
+    """Return how many of the last bins of a frame are flux; 0 for ``kind=logspec``."""
+    return config.flux_bands if "flux" in config.kind else 0
+
+
+def feature_bins(config: FeatureConfig) -> int:
+    """Return the number of bins of a frame: spectrogram bands, then flux bands."""
+    return flux_bins(config) + (spectrum_bands(config) if "logspec" in config.kind else 0)
+
+
+class FeatureStream:
+    """Turns samples into feature frames as they come.
+
+    ``push`` gives the same numbers for any sizes of the blocks. The state is the last ``window``
+    samples, the last ``flux_lag`` log spectra and a running mean for each flux band. Before the
+    first sample there is silence, and flux is 0 until the window and the lag have filled once:
+    the edge between that silence and the music is no onset.
+    """
+
+    def __init__(self, config: FeatureConfig) -> None:
+        self.config = config
+        # The periodic Hann window that madmom and scipy use; a full-scale sine gives magnitude 1.
+        hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / config.window)
+        self._window = (hann * (2 / hann.sum())).astype(np.float32)
+        self._filters = _filters(config)
+        channels, _, bands = self._filters.shape
+        if config.flux_bands > bands:
+            raise ValueError(
+                f"flux_bands={config.flux_bands} is not possible: the spectrum has {bands} bands."
+            )
+        edges = np.linspace(0, bands, config.flux_bands + 1).round().astype(int)
+        self._group_starts = edges[:-1]
+        self._group_sizes = np.diff(edges).astype(np.float32)
+        self._shape = (channels, bands)
+        self._bins = feature_bins(config)
+        self._decay = np.float32(np.exp(-1 / (config.flux_mean_s * config.fps)))
+        self._settle = -(-config.window // config.hop) + config.flux_lag  # frames without flux
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything heard so far."""
+        config, (channels, bands) = self.config, self._shape
+        # float32 [window + pending]: history, then samples not yet covered by a frame
+        self._samples = np.zeros(config.window - config.hop, dtype=np.float32)
+        # float32 [flux_lag, channels, bands]: the last log spectra
+        self._spectra = np.zeros((config.flux_lag, channels, bands), dtype=np.float32)
+        # float32 [channels, flux_bands]: running mean of flux, not yet corrected for its start
+        self._mean = np.zeros((channels, config.flux_bands), dtype=np.float32)
+        self._mean_weight = np.float32(0)  # sum of the weights in the mean, 0-1
+        self.frames = 0  # frames made since the reset
+
+    def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Take the next samples and return the frames that they complete.
+
+        Args:
+            samples: float32 [n], n >= 0, mono at ``config.sample_rate``, full scale +-1.
+
+        Returns:
+            float32 [frames, channels, bins]; ``feature_bins`` says how many bins.
+        """
+        config = self.config
+        self._samples = np.concatenate([self._samples, np.asarray(samples, dtype=np.float32)])
+        count = (len(self._samples) - config.window) // config.hop + 1
+        if count < 1:
+            return np.empty((0, self._shape[0], self._bins), dtype=np.float32)
+        windows = np.lib.stride_tricks.sliding_window_view(self._samples, config.window)
+        windows = windows[:: config.hop][:count]
+        parts = [self._frames(windows[i : i + _CHUNK]) for i in range(0, count, _CHUNK)]
+        self._samples = self._samples[count * config.hop :].copy()
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+    def _frames(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the frames of these windows, float32 [n, window] -> [n, channels, bins]."""
+        spectrum = np.fft.rfft(windows * self._window)[:, :-1]
+        magnitude = np.abs(spectrum).astype(np.float32, copy=False)
+        # One frame at a time: a matrix product over many rows rounds differently with their number,
+        # and the frames must not depend on how the samples were cut.
+        bands = np.stack([np.matmul(row, self._filters) for row in magnitude])
+        logspec = np.log10(1 + np.float32(self.config.log_mul) * bands)
+        if self.config.kind == "logspec":
+            self.frames += len(windows)
+            return np.ascontiguousarray(logspec)
+        flux = self._flux(logspec)
+        return flux if self.config.kind == "flux" else np.concatenate([logspec, flux], axis=2)
+
+    def _flux(self, logspec: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return normalised flux, float32 [n, channels, bands] -> [n, channels, flux_bands].
+
+        SuperFlux (Boeck and Widmer, "Maximum filter vibrato suppression for onset detection",
+        DAFx 2013, eq. 2-4): the rise over the maximum of neighbouring bands some frames earlier.
+        """
+        lag = self.config.flux_lag
+        history = np.concatenate([self._spectra, logspec])
+        earlier = history[: len(logspec)]
+        widened = earlier.copy()
+        np.maximum(widened[..., 1:], earlier[..., :-1], out=widened[..., 1:])
+        np.maximum(widened[..., :-1], earlier[..., 1:], out=widened[..., :-1])
+        rise = np.maximum(logspec - widened, 0)
+        flux = np.add.reduceat(rise, self._group_starts, axis=2) / self._group_sizes
+        self._spectra = history[-lag:].copy()
+        return self._normalise(flux)
+
+    def _normalise(self, flux: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Divide by a causal running mean and compress; the loop is the recursion itself."""
+        keep, gain = self._decay, np.float32(1) - self._decay
+        scale = np.empty_like(flux)
+        for i, now in enumerate(flux):
+            if self.frames < self._settle:
+                now[:] = 0
+            else:
+                self._mean = keep * self._mean + gain * now
+                self._mean_weight = keep * self._mean_weight + gain
+            scale[i] = self._mean / max(self._mean_weight, gain)
+            self.frames += 1
+        scale += np.float32(FLUX_MEAN_SHARE) * scale.mean(axis=2, keepdims=True)
+        return np.log1p(flux / (scale + np.float32(FLUX_FLOOR)))
+
+
+def compute(audio: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:
+    """Return the feature frames of a whole signal.
+
+    Args:
+        audio: float32 [n], mono at ``config.sample_rate``, full scale +-1.
+        config: what to compute.
+
+    Returns:
+        float32 [n // hop, channels, bins].
+    """
+    return FeatureStream(config).push(audio)

@@ -1,0 +1,173 @@
+"""From samples to beats: the one path that file, microphone and evaluation share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beattrack.activations import ActivationModel
+from beattrack.config import DecoderConfig
+from beattrack.decoding import BarPointerFilter, Estimate
+from beattrack.events import Beat, Event, StateChange, TrackerState
+from beattrack.features import FeatureStream
+from beattrack.gate import Gate
+
+MIN_GAP = 0.6  # of a beat: two reports are at least this far apart
+MAX_LATE_S = 0.1  # a beat found later than this after it sounded is no longer reported
+
+
+class BeatReporter:
+    """Turns the filter's estimates into beats, each reported once and in order.
+
+    The estimate at an activation frame speaks of a moment some frames ago (the model's latency).
+    The pulse is carried on from there to the present, so a beat is reported when it is due, not
+    when it has been confirmed.
+    """
+
+    def __init__(self, fps: float, latency_frames: int, config: DecoderConfig) -> None:
+        self._fps = fps
+        self._latency = latency_frames
+        self._config = config
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the last beat."""
+        self._last_s = -np.inf
+        self.next_beat_s: float | None = None
+
+    def step(self, frame: int, now_s: float, estimate: Estimate) -> Beat | None:
+        """Return the beat that is due, if any.
+
+        Args:
+            frame: index of the activation frame that the estimate belongs to.
+            now_s: stream time at which it is known, seconds.
+            estimate: where the music stood at that frame.
+        """
+        period_s = estimate.period / self._fps
+        heard_s = (frame + 0.5 - self._latency) / self._fps + self._config.offset_s
+        last_s = heard_s - estimate.phase * period_s
+        passed = int((now_s + self._config.ahead_s - last_s) // period_s)
+        due_s = last_s + passed * period_s
+        self.next_beat_s = due_s + period_s
+        if due_s - self._last_s < MIN_GAP * period_s or now_s - due_s > MAX_LATE_S or due_s < 0:
+            return None
+        self._last_s = due_s
+        bar = estimate.beats_per_bar
+        return Beat(
+            time_s=float(due_s),
+            position=(estimate.position - 1 + passed) % bar + 1,
+            beats_per_bar=bar,
+            tempo_bpm=60 / period_s,
+            confidence=estimate.confidence,
+            emitted_s=now_s,
+        )
+
+
+class BeatTracker:
+    """Push samples, get events.
+
+    The events depend on the samples alone, not on how they were cut into blocks: the work is
+    done hop by hop whatever the block.
+
+    Args:
+        model: a source of activations; the tracker owns its state.
+        decoder: settings of the filter; None takes those that the model brings.
+        input_delay_s: seconds by which the samples come late (a resampler's delay), >= 0; added
+            to ``emitted_s``.
+
+    Attributes:
+        on_frame: called for every frame with (time_s, beat, downbeat): the moment the activations
+            speak of, and both probabilities. For plots.
+    """
+
+    def __init__(
+        self,
+        model: ActivationModel,
+        decoder: DecoderConfig | None = None,
+        input_delay_s: float = 0.0,
+    ) -> None:
+        config = decoder or model.decoder
+        self._model = model
+        self._features = FeatureStream(model.features)
+        self._fps = model.features.fps
+        self._filter = BarPointerFilter(config, self._fps)
+        self._reporter = BeatReporter(self._fps, model.latency_frames, config)
+        self._gate = Gate(self._fps)
+        self._input_delay_s = input_delay_s
+        self.on_frame: Callable[[float, float, float], None] | None = None
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything heard so far; the next sample is at time 0."""
+        for part in (self._model, self._features, self._filter, self._reporter, self._gate):
+            part.reset()
+        self._pending = np.empty(0, dtype=np.float32)  # float32 [< hop]: samples short of a hop
+        self._frame = 0
+        self._samples = 0
+        self._estimate: Estimate | None = None
+
+    @property
+    def time_s(self) -> float:
+        """Seconds of audio heard since the start or the last reset."""
+        return self._samples / self._model.features.sample_rate
+
+    @property
+    def state(self) -> TrackerState:
+        """Searching, locked or lost."""
+        return self._gate.state
+
+    @property
+    def confidence(self) -> float:
+        """Belief in the present reading of tempo and phase, smoothed, 0-1."""
+        return self._gate.confidence
+
+    @property
+    def tempo_bpm(self) -> float | None:
+        """Beats a minute; None unless locked."""
+        if self._estimate is None or self.state is not TrackerState.LOCKED:
+            return None
+        return 60 * self._fps / self._estimate.period
+
+    @property
+    def next_beat_s(self) -> float | None:
+        """Where the next beat will fall, seconds from the first sample; None unless locked."""
+        return self._reporter.next_beat_s if self.state is TrackerState.LOCKED else None
+
+    def push(self, samples: NDArray[np.float32]) -> list[Event]:
+        """Take the next samples and return what they brought.
+
+        Args:
+            samples: float32 [n], n >= 0, mono at the model's sample rate, full scale +-1.
+
+        Returns:
+            Beats and changes of state in order of ``emitted_s``.
+        """
+        hop = self._model.features.hop
+        self._samples += len(samples)
+        block = np.concatenate([self._pending, np.asarray(samples, dtype=np.float32)])
+        events: list[Event] = []
+        used = len(block) - len(block) % hop
+        for start in range(0, used, hop):
+            events += self._hop(block[start : start + hop])
+        self._pending = block[used:].copy()
+        return events
+
+    def _hop(self, samples: NDArray[np.float32]) -> list[Event]:
+        """Take exactly one hop."""
+        activations = self._model.step(self._features.push(samples))
+        beat, downbeat = float(activations.beat[0]), float(activations.downbeat[0])
+        self._estimate = self._filter.step(beat, downbeat)
+        frame, self._frame = self._frame, self._frame + 1
+        now_s = self._frame / self._fps + self._input_delay_s
+        if self.on_frame is not None:
+            at = (frame + 0.5 - self._model.latency_frames) / self._fps
+            self.on_frame(at, beat, downbeat)
+        events: list[Event] = []
+        if self._gate.step(samples, self._estimate.confidence):
+            events.append(StateChange(self._gate.state, now_s, self._gate.confidence))
+        found = self._reporter.step(frame, now_s, self._estimate)
+        if found is not None and self._gate.state is TrackerState.LOCKED:
+            events.append(found)
+        return events

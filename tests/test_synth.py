@@ -1,0 +1,344 @@
+"""Rendered data: exact grids, effects that stay in place, the same music for the same seed."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+mido = pytest.importorskip("mido", reason="mido is in the trainer's dependencies")
+soundfile = pytest.importorskip("soundfile", reason="soundfile is in the trainer's dependencies")
+pytest.importorskip("scipy", reason="scipy is in the trainer's dependencies")
+pytest.importorskip("beattrack_trainer.synth", reason="the trainer is not installed")
+
+from beattrack_trainer import (  # noqa: E402
+    subband_curves,
+    synth_effects,
+    synth_midi,
+    synth_mma,
+    synth_track,
+)
+from beattrack_trainer import synth as synth_module  # noqa: E402
+from beattrack_trainer.synth_arrange import FOLDERS, check_soundfonts, fitted, rearrange  # noqa: E402
+from beattrack_trainer.synth_band import band, bass_part  # noqa: E402
+from beattrack_trainer.synth_drums import CLOSED, KICK, PATTERNS, bar_notes, drum_part  # noqa: E402
+from beattrack_trainer.synth_groove import Performance, grid_offset  # noqa: E402
+from beattrack_trainer.synth_harmony import chord_grid  # noqa: E402
+from beattrack_trainer.synth_midi import Note, Score, SynthError  # noqa: E402
+from beattrack_trainer.synth_own import own_score  # noqa: E402
+
+RATE = synth_midi.SAMPLE_RATE
+HAS_RENDERER = bool(
+    shutil.which("fluidsynth") and shutil.which("mma") and any(f.is_dir() for f in FOLDERS)
+)
+needs_renderer = pytest.mark.skipif(
+    not HAS_RENDERER, reason="fluidsynth, mma or a soundfont is not installed"
+)
+
+
+def drum_score(bars: int = 16) -> Score:
+    """Kick on every beat, closed hat between, 4/4 at 120."""
+    notes = [Note(float(b), 0.1, KICK, 115, 9) for b in range(4 * bars)]
+    notes += [Note(b + 0.5, 0.1, CLOSED, 60, 9) for b in range(4 * bars)]
+    return Score(notes, [], [b % 4 + 1 for b in range(4 * bars)], 4, 120.0, "test", "none")
+
+
+# --- grids -----------------------------------------------------------------------------------
+
+
+def test_tempo_map_gives_seconds_of_ticks():
+    midi = mido.MidiFile(type=1, ticks_per_beat=480)
+    track = mido.MidiTrack()
+    track.append(mido.MetaMessage("set_tempo", tempo=500000, time=0))
+    track.append(mido.MetaMessage("set_tempo", tempo=1000000, time=960))
+    midi.tracks.append(track)
+    seconds = synth_midi.tempo_map_seconds(midi, [0, 480, 960, 1440, 1920])
+    assert seconds == pytest.approx([0.0, 0.5, 1.0, 2.0, 3.0])
+
+
+def test_read_notes_counts_dotted_quarters(tmp_path: Path):
+    midi = mido.MidiFile(type=0, ticks_per_beat=480)
+    track = mido.MidiTrack()
+    for _ in range(4):  # eighths: three of them are one labelled beat
+        track.append(mido.Message("note_on", note=60, velocity=80, time=0))
+        track.append(mido.Message("note_off", note=60, time=240))
+    midi.tracks.append(track)
+    midi.save(tmp_path / "a.mid")
+    notes, _ = synth_midi.read_notes(tmp_path / "a.mid", quarters_per_beat=1.5)
+    assert [n.beat for n in notes] == pytest.approx([0, 1 / 3, 2 / 3, 1])
+
+
+def test_unreadable_midi_is_one_sentence(tmp_path: Path):
+    (tmp_path / "bad.mid").write_bytes(b"not midi")
+    with pytest.raises(SynthError, match="bad.mid is not a readable MIDI file"):
+        synth_midi.read_notes(tmp_path / "bad.mid")
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_tempo_curves_are_monotone_and_near_their_tempo(seed: int):
+    rng = np.random.default_rng(seed)
+    times = synth_midi.tempo_curve(120, 120.0, rng, rubato=seed % 3 == 0)
+    assert np.diff(times).min() > 0.25
+    assert 0.35 < np.median(np.diff(times)) < 0.75
+
+
+def test_written_notes_are_where_the_labels_are(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    times = 0.3 + synth_midi.tempo_curve(64, 97.0, rng)
+    synth_midi.write_midi(tmp_path / "a.mid", drum_score(), times, rng, jitter_s=0.0)
+    midi = mido.MidiFile(tmp_path / "a.mid")
+    now, kicks = 0.0, []
+    for message in midi:
+        now += message.time
+        if message.type == "note_on" and message.note == KICK:
+            kicks.append(now)
+    assert kicks == pytest.approx(list(times), abs=1e-3)
+
+
+def test_seconds_of_extends_both_ends():
+    times = np.array([1.0, 2.0, 4.0])
+    assert synth_midi.seconds_of([-1, 0.5, 3], times) == pytest.approx([0.0, 1.5, 6.0])
+
+
+def test_library_text_gives_meters():
+    text = "Time 6\nTimesig 6 8\nDefGroove Six\nTime 3\nDefGroove Three\n"
+    six, three = synth_mma.parse_library(text, "any", "casio")
+    assert (six.meter, six.per_label, three.meter) == (2, 3, 3)
+    (march,) = synth_mma.parse_library("Time 4\nDefGroove March\n", "march", "stdlib")
+    assert (march.meter, march.per_label) == (2, 2)
+    assert synth_mma.parse_library("DefGroove NoTime\n", "any", "casio") == []
+
+
+def test_recording_with_shifted_bars_is_refused():
+    rec = Performance(Path("x.mid"), "rock", 120.0, 4, "beat", 30.0)
+    good = [Note(b - 0.03, 0.1, KICK if b % 4 == 0 else 38, 90, 9) for b in range(64)]
+    assert grid_offset(good, rec, 16) == pytest.approx(-0.03)
+    shifted = [Note(b + 1.0, 0.1, KICK, 90, 9) for b in range(0, 64, 4)]
+    shifted += [Note(float(b), 0.1, 38, 90, 9) for b in range(64)]
+    with pytest.raises(SynthError, match="off the downbeat"):
+        grid_offset(shifted, rec, 16)
+
+
+# --- generated music -------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pattern", PATTERNS, ids=lambda p: p.name)
+def test_patterns_fill_their_bars(pattern):
+    assert all(len(steps) % pattern.meter == 0 for steps in pattern.drums.values())
+    beats = [n.beat for n in bar_notes(pattern, 2)]
+    assert min(beats) >= 2 * pattern.meter and max(beats) < 3 * pattern.meter
+
+
+def test_swing_keeps_whole_beats():
+    rock = PATTERNS[0]
+    straight = {n.beat for n in bar_notes(rock, 0)}
+    swung = {n.beat for n in bar_notes(rock, 0, swing=0.1)}
+    assert {b for b in straight if b % 1 == 0} <= swung
+    assert any(abs(b % 1 - 0.6) < 1e-9 for b in swung)
+
+
+def test_band_and_drums_repeat_for_a_seed():
+    for make in (
+        lambda rng: band(8, 4, False, rng)[0],
+        lambda rng: drum_part(PATTERNS[0], 8, rng),
+        lambda rng: own_score(30.0, rng).notes,
+    ):
+        assert make(np.random.default_rng(3)) == make(np.random.default_rng(3))
+
+
+def test_chords_change_on_downbeats_of_odd_meters():
+    rng = np.random.default_rng(1)
+    chords = chord_grid(8, 7, rng)
+    assert [c.beat for c in chords] == [7.0 * b for b in range(8)]
+    assert min(n.pitch for n in bass_part(chords, 7, False, 0.0, rng)) >= 28
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_scores_fit_their_length(seed: int):
+    rng = np.random.default_rng(seed)
+    score = rearrange(own_score(40.0, rng), rng)
+    times, positions = fitted(score, 40.0, rng)
+    assert len(times) == len(positions) and len(times) % score.meter == 0
+    assert times[0] > 0 and times[-1] < 40.0
+    assert positions == [i % score.meter + 1 for i in range(len(times))]
+
+
+def test_too_short_a_score_is_an_error():
+    with pytest.raises(SynthError, match="gives only"):
+        fitted(replace(drum_score(1)), 40.0, np.random.default_rng(0))
+
+
+def test_track_seeds_and_ids():
+    one, two = (synth_track.track_rng(5, i).integers(1 << 30) for i in ("a", "b"))
+    assert one != two and one == synth_track.track_rng(5, "a").integers(1 << 30)
+    ids = synth_module.track_ids(["mma", "own", "groove", "pop909"])
+    kinds = [next(ids)[1] for _ in range(20)]
+    assert [kinds.count(k) for k in ("mma", "groove", "own", "pop909")] == [9, 6, 3, 2]
+    few = synth_module.track_ids(["mma", "own"])
+    assert {next(few)[1] for _ in range(40)} == {"mma", "own"}
+
+
+# --- effects ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_effects_leave_an_impulse_in_place(seed: int):
+    rng = np.random.default_rng(seed)
+    audio = np.zeros(2 * RATE, np.float32)
+    audio[RATE] = 0.9
+    # noise is in proportion to the power, which is next to nothing for one impulse
+    out = synth_effects.random_effects(audio, RATE, rng)
+    assert out.shape == audio.shape and out.dtype == np.float32
+    assert 0.09 < np.abs(out).max() < 0.99
+    assert abs(int(np.abs(out).argmax()) - RATE) <= 0.001 * RATE
+
+
+def test_reverb_keeps_the_direct_sound():
+    audio = np.zeros(RATE, np.float32)
+    audio[100] = 1.0
+    out = synth_effects.reverb(audio, RATE, 0.5, 0.3, np.random.default_rng(0))
+    assert out[:101] == pytest.approx(audio[:101], abs=1e-5)
+    assert np.abs(out[150:]).max() > 1e-3
+
+
+def test_shelf_gains():
+    t = np.arange(RATE) / RATE
+    low, high = (np.sin(2 * np.pi * f * t).astype(np.float32) for f in (50.0, 8000.0))
+    gains = [
+        np.std(synth_effects.shelf_or_peak(x, RATE, "low", 300.0, 6.0)[2000:]) / np.std(x)
+        for x in (low, high)
+    ]
+    assert gains == pytest.approx([2.0, 1.0], abs=0.06)
+    with pytest.raises(ValueError, match="low, high, peak"):
+        synth_effects.shelf_or_peak(low, RATE, "tilt", 300.0, 6.0)
+
+
+# --- files and errors ------------------------------------------------------------------------
+
+
+def test_beats_file_and_long_ogg(tmp_path: Path):
+    synth_track.write_beats(tmp_path / "a.beats", np.array([0.5, 1.0]), [1, 2])
+    assert (tmp_path / "a.beats").read_text() == "0.50000\t1\n1.00000\t2\n"
+    audio = np.random.default_rng(0).normal(0, 0.1, 20 * RATE).astype(np.float32)
+    synth_track.write_ogg(tmp_path / "a.ogg", audio)
+    info = soundfile.info(tmp_path / "a.ogg")
+    assert (info.frames, info.samplerate, info.channels) == (len(audio), RATE, 1)
+
+
+def test_metadata_round_trip(tmp_path: Path):
+    track = synth_track.Track("000001_own", "own", 3, 120.5, 4, "font", 50.0, "a, b", "none")
+    synth_track.write_metadata(tmp_path / "metadata.csv", [track])
+    assert synth_track.read_metadata(tmp_path / "metadata.csv") == {"000001_own": track}
+
+
+def test_missing_things_are_one_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    with pytest.raises(SynthError, match="no file"):
+        check_soundfonts([tmp_path / "none.sf2"])
+    with pytest.raises(ValueError, match="hours must be above 0"):
+        synth_module.synthesize(tmp_path, 0.0)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(SynthError, match="apt install fluidsynth"):
+        synth_midi.find_program("fluidsynth", "fluidsynth")
+
+
+# --- sub-band curves -------------------------------------------------------------------------
+
+
+def tone(path: Path, hertz: float, rate: int = RATE) -> Path:
+    t = np.arange(rate) / rate
+    audio = 0.3 * np.sin(2 * np.pi * hertz * t)
+    soundfile.write(path, np.concatenate([audio, np.zeros(rate)]), rate)  # half is silence
+    return path
+
+
+def test_curve_of_tones_peaks_at_them(tmp_path: Path):
+    curve = subband_curves.derive_curve([tone(tmp_path / "a.wav", 440.0)])
+    assert curve.shape == (1025,) and curve.dtype == np.float32 and curve.max() == 1.0
+    assert abs(int(curve.argmax()) * RATE / 2048 - 440.0) < 60.0
+    assert curve[int(4000 * 2048 / RATE)] < 0.02
+    hertz, gain = subband_curves.log_points(curve, RATE)
+    subband_curves.write_curve(tmp_path / "c.csv", hertz, gain, ["origin"])
+    read_hertz, read_gain = subband_curves.read_curve(tmp_path / "c.csv")
+    assert read_hertz == pytest.approx(hertz, abs=1e-3)
+    assert read_gain == pytest.approx(gain, abs=1e-6)
+
+
+def test_curve_refuses_silence_and_other_rates(tmp_path: Path):
+    soundfile.write(tmp_path / "silent.wav", np.zeros(RATE), RATE)
+    with pytest.raises(ValueError, match="No stem"):
+        subband_curves.derive_curve([tmp_path / "silent.wav"])
+    with pytest.raises(ValueError, match="22050 Hz is needed"):
+        subband_curves.derive_curve([tone(tmp_path / "b.wav", 100.0, 16000)])
+
+
+def test_shipped_curves_are_sane():
+    folder = Path(__file__).parents[1] / "shared/src/beattrack/data/subbands"
+    if not folder.is_dir():
+        pytest.skip("the shipped curves are not in this checkout")
+    curves = {g: subband_curves.read_curve(folder / f"{g}.csv") for g in subband_curves.GROUPS}
+    peaks = {g: hertz[gain.argmax()] for g, (hertz, gain) in curves.items()}
+    assert all(len(h) == 128 and g.max() == pytest.approx(1.0) for h, g in curves.values())
+    assert peaks["bass"] < 200 < peaks["vocals"]
+    hertz, drums = curves["drums"]
+    assert drums[hertz > 8000].mean() > 3 * curves["vocals"][1][hertz > 8000].mean()
+
+
+# --- the renderer ----------------------------------------------------------------------------
+
+
+def onset_offsets(audio: np.ndarray, beats: np.ndarray) -> np.ndarray:
+    """Seconds from each beat to the place near it where the level first rises to a fifth."""
+    offsets = []
+    for beat in beats:
+        start = int((beat - 0.06) * RATE)
+        near = np.abs(audio[start : start + int(0.14 * RATE)])
+        offsets.append((start + int((near > 0.2 * near.max()).argmax())) / RATE - beat)
+    return np.array(offsets)
+
+
+@needs_renderer
+def test_rendered_drums_sound_on_their_labels(tmp_path: Path):
+    rng = np.random.default_rng(0)
+    times = 0.2 + synth_midi.tempo_curve(64, 110.0, rng)
+    synth_midi.write_midi(tmp_path / "a.mid", drum_score(), times, rng, jitter_s=0.0)
+    font = check_soundfonts(None)[-1]
+    options = ["-R", "0", "-C", "0"]
+    synth_midi.render_wav(tmp_path / "a.mid", tmp_path / "a.wav", font, 0.5, options)
+    audio = soundfile.read(tmp_path / "a.wav")[0].mean(axis=1)
+    offsets = onset_offsets(audio, times + synth_midi.FLUIDSYNTH_LATENCY_S)
+    assert abs(np.median(offsets)) < 0.005
+    assert np.percentile(np.abs(offsets), 90) < 0.015
+
+
+@needs_renderer
+def test_two_tracks_from_end_to_end(tmp_path: Path):
+    fonts = [min(check_soundfonts(None), key=lambda p: p.stat().st_size)]
+    report = synth_module.synthesize(tmp_path / "a", 1.0, seed=4, soundfonts=fonts, limit=2)
+    assert len(report.tracks) == 2 and not report.failures
+    for track in report.tracks:
+        table = np.loadtxt(tmp_path / "a" / "beats" / f"{track.id}.beats")
+        info = soundfile.info(tmp_path / "a" / "tracks" / f"{track.id}.ogg")
+        assert info.frames / info.samplerate == pytest.approx(track.seconds, abs=0.01)
+        assert np.all(np.diff(table[:, 0]) > 0) and table[-1, 0] < track.seconds
+        assert set(table[:, 1]) == set(range(1, track.meter + 1))
+    # a second run finds them complete; another seed in the same folder is refused
+    stamp = (tmp_path / "a/tracks" / f"{report.tracks[0].id}.ogg").stat().st_mtime_ns
+    again = synth_module.synthesize(tmp_path / "a", 1.0, seed=4, soundfonts=fonts, limit=2)
+    assert again.tracks == report.tracks
+    assert (tmp_path / "a/tracks" / f"{report.tracks[0].id}.ogg").stat().st_mtime_ns == stamp
+    with pytest.raises(ValueError, match="holds tracks of seed 4"):
+        synth_module.synthesize(tmp_path / "a", 1.0, seed=5, soundfonts=fonts, limit=2)
+
+
+@needs_renderer
+def test_the_same_seed_gives_the_same_labels_and_sound(tmp_path: Path):
+    fonts = [min(check_soundfonts(None), key=lambda p: p.stat().st_size)]
+    for name in ("a", "b"):
+        synth_module.synthesize(tmp_path / name, 1.0, seed=9, soundfonts=fonts, limit=1)
+    (beats,) = (tmp_path / "a/beats").iterdir()
+    assert beats.read_text() == (tmp_path / "b/beats" / beats.name).read_text()
+    sounds = [soundfile.read(tmp_path / n / "tracks" / f"{beats.stem}.ogg")[0] for n in "ab"]
+    assert np.allclose(*sounds, atol=1e-4)
