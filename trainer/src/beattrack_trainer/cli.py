@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from beattrack.config import ConfigError, DecoderConfig, FeatureConfig
+from beattrack_trainer.subband_curves import subbands
 from beattrack_trainer.synth import synth
 
 app = typer.Typer(
@@ -19,6 +20,7 @@ app = typer.Typer(
     help="Render, preprocess, train, evaluate and export beat trackers.",
 )
 app.command("synth")(synth)
+app.command("subbands")(subbands)
 console = Console(stderr=True)
 Words = Annotated[Optional[list[str]], typer.Argument(help="Settings, key=value.")]
 
@@ -73,7 +75,9 @@ def evaluate(
 def export(
     run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write.")],
-    flux_mix: Annotated[float, typer.Option(help="Share of the no-learning flux logit, 0-1.")] = 0.5,
+    flux_mix: Annotated[
+        float, typer.Option(help="Share of the no-learning flux logit, 0-1.")
+    ] = 0.5,
     decoder: Annotated[
         Optional[list[str]], typer.Option(help="Setting of the decoder, key=value; repeatable.")
     ] = None,

@@ -24,8 +24,8 @@ DRUM_CHANNEL = 9
 TICKS_PER_SECOND = 1920  # 960 ticks a quarter at 120 bpm: half a millisecond is one tick
 SAMPLE_RATE = 22050
 
-# Measured on rim shots, kicks, snares and hats at known times with four soundfonts at 22.05 kHz:
-# level passes a tenth of its peak 3 to 8 ms late, about 5 ms in the mean. The note waits for the
+# Measured on rim shots, kicks, snares and hats at known times, four soundfonts, 22.05 kHz:
+# the level passes a tenth of its peak 3 to 10 ms late, 5 to 8 ms in the mean. A note waits for the
 # next block of 64 samples and the filters; the rest is the attack of the sample.
 FLUIDSYNTH_LATENCY_S = 0.0045
 
