@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from beattrack.activations import Activations
 from beattrack.config import ConfigError, DecoderConfig, FeatureConfig, ModelConfig
-from beattrack.features import feature_bins, flux_bins
+from beattrack.features import FeatureStream, feature_bins, flux_bins
 from beattrack_runtime.errors import BeattrackError
 
 FORMAT_VERSION = "1"
@@ -156,6 +156,7 @@ class _Metadata:
             self.features = FeatureConfig.from_json(self._get("features"))
             self.model = ModelConfig.from_json(self._get("model"))
             self.decoder = DecoderConfig.from_json(self._get("decoder"))
+            FeatureStream(self.features)  # raises if the values do not go together
             shape = (self.features.channels, feature_bins(self.features), flux_bins(self.features))
         except (ConfigError, ValueError) as error:
             raise self._error(_first_line(error)) from None
@@ -239,7 +240,6 @@ def _open(
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.execution_mode = onnxruntime.ExecutionMode.ORT_SEQUENTIAL
-    options.enable_mem_pattern = False  # patterns are kept for every n seen; shapes vary
     options.log_severity_level = 4  # fatal: errors are raised, and must not be printed as well
     try:
         return onnxruntime.InferenceSession(data, options, providers=providers)

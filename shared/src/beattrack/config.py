@@ -163,9 +163,7 @@ class ModelConfig(Config):
     tempo_bins: int = 300  # class k is k + 1 beats a minute
     dropout: float = 0.1
     label_delay: int = 2  # frames between a beat and the frame that the network marks for it
-    flux_mix: float = (
-        0.5  # share of the no-learning flux logit in the beat logit; 0 = network alone
-    )
+    flux_mix: float = 0.5  # share of the no-learning flux logit in the beat logit
 
     def __post_init__(self) -> None:
         _require(self.model in MODEL_KINDS, "model", self.model, f"one of {', '.join(MODEL_KINDS)}")
@@ -195,10 +193,9 @@ class DecoderConfig(Config):
     tempo_spread: float = 0.7  # its standard deviation in octaves
     beat_gain: float = 10.0  # factor on the odds of a beat
     beat_power: float = 0.7  # exponent of the odds of a beat: how far the activation is trusted
-    downbeat_power: float = 1.0  # the same for a downbeat among beats; 0 ignores downbeats
-    offset_s: float = (
-        0.0  # added to every beat time: measured bias of the model, on development data
-    )
+    downbeat_power: float = 0.6  # the same for a downbeat among beats; 0 ignores downbeats
+    downbeat_share: float = 0.4  # share of downbeats that speaks neither for nor against one
+    offset_s: float = 0.0  # added to every beat time: the model's bias on development data
     ahead_s: float = 0.02  # a beat is reported once it is expected within this time
 
     def __post_init__(self) -> None:
@@ -218,5 +215,6 @@ class DecoderConfig(Config):
         _require(1e-3 <= self.beat_gain <= 1e3, "beat_gain", self.beat_gain, "0.001-1000")
         _require(0 < self.beat_power <= 10, "beat_power", self.beat_power, "above 0, at most 10")
         _require(0 <= self.downbeat_power <= 10, "downbeat_power", self.downbeat_power, "0-10")
+        _require(0.05 <= self.downbeat_share <= 0.95, "downbeat_share", self.downbeat_share, "0.05-0.95")
         _require(-0.2 <= self.offset_s <= 0.2, "offset_s", self.offset_s, "-0.2 to 0.2")
         _require(-0.2 <= self.ahead_s <= 0.5, "ahead_s", self.ahead_s, "-0.2 to 0.5")

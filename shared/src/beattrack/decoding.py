@@ -16,6 +16,7 @@ NEAR_PHASE = 0.15
 NEAR_TEMPO = 0.08
 NEW_PULSE = 1e-4  # probability in a frame that a new pulse starts there
 CLIP = 1e-3  # activations are kept this far from 0 and 1
+SHARE_CLIP = 0.02  # and the share of downbeats among beats this far
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,8 @@ class BarPointerFilter:
         self._before_end = space.ends - 1
         self._downbeats = np.flatnonzero(space.slot_position == 1)
         self._log_period = np.log(space.periods)[space.tempo_of]
-        self._entry_prior = np.outer(
-            (space.slot_position == 1) / len(self._downbeats), space.prior
-        ).astype(np.float32)
+        first = np.where(space.slot_position == 1, space.meter_prior, 0)
+        self._entry_prior = np.outer(first, space.prior).astype(np.float32)
         self.reset()
 
     def reset(self) -> None:
@@ -56,8 +56,7 @@ class BarPointerFilter:
         space = self.space
         row = (space.prior / space.periods)[space.tempo_of]
         weight = np.tile(row, (len(space.slot_beats), 1))
-        # A meter of many beats has many slots; each meter is equally likely at first.
-        weight /= space.slot_beats[:, None]
+        weight *= (space.meter_prior / space.slot_beats)[:, None]
         # float32 [slots, row]: the belief, sums to 1
         self._belief = (weight / weight.sum()).astype(np.float32)
 
@@ -87,12 +86,12 @@ class BarPointerFilter:
         """Return the likelihood of a beat of each slot relative to no beat, float32 [slots]."""
         config = self.config
         beat = min(max(beat, CLIP), 1 - CLIP)
-        share = min(max(downbeat / beat, 0.02), 0.98)
+        share = min(max(downbeat / beat, SHARE_CLIP), 1 - SHARE_CLIP)
         ratio = config.beat_gain * (beat / (1 - beat)) ** config.beat_power
-        ratios = np.full(
-            len(self.space.slot_beats), ratio * (2 * (1 - share)) ** config.downbeat_power
-        )
-        ratios[self._downbeats] = ratio * (2 * share) ** config.downbeat_power
+        expected = config.downbeat_share
+        plain = ratio * ((1 - share) / (1 - expected)) ** config.downbeat_power
+        ratios = np.full(len(self.space.slot_beats), plain)
+        ratios[self._downbeats] = ratio * (share / expected) ** config.downbeat_power
         return ratios.astype(np.float32)
 
     def _estimate(self) -> Estimate:

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from beattrack.config import DecoderConfig
 
 TEMPO_STEP = 0.025  # neighbouring tempi differ by this ratio, about 2.9 bpm at 115
-METER_CHANGE = 1e-3  # probability at a bar line that the next bar has another meter
+METER_WEIGHT = {4: 0.6, 3: 0.2, 2: 0.1, 6: 0.1}  # how common each meter is; others: 0.05
+METER_CHANGE = 1e-4  # probability at a bar line that the next bar has another meter
 TEMPO_FLOOR = 1e-5  # probability at a beat of a jump to any tempo
 
 
@@ -40,6 +41,7 @@ class StateSpace:
     tempo_change: NDArray[np.float32]  # [tempi, tempi] from row to column, rows sum to 1
     slot_beats: NDArray[np.intp]  # [slots] beats per bar of each slot's meter
     slot_position: NDArray[np.intp]  # [slots] beat in bar, from 1
+    meter_prior: NDArray[np.float32]  # [slots] prior of each slot's meter; meters sum to 1
     slot_change: NDArray[np.float32]  # [slots, slots] from row to column, rows sum to 1
     next_slot: NDArray[np.intp] = field(repr=False)  # [slots] the likeliest slot after each
 
@@ -66,7 +68,9 @@ def build_state_space(config: DecoderConfig, fps: float) -> StateSpace:
     change = change / change.sum(axis=1, keepdims=True) * (1 - TEMPO_FLOOR) + TEMPO_FLOOR * prior
     beats = np.concatenate([[b] * b for b in config.beats_per_bar])
     position = np.concatenate([np.arange(1, b + 1) for b in config.beats_per_bar])
-    slots = _slot_change(beats, position)
+    common = np.array([METER_WEIGHT.get(b, 0.05) for b in beats])
+    common /= common[position == 1].sum()
+    slots = _slot_change(beats, position, common)
     return StateSpace(
         periods=periods.astype(np.float32),
         starts=starts,
@@ -80,12 +84,15 @@ def build_state_space(config: DecoderConfig, fps: float) -> StateSpace:
         tempo_change=change.astype(np.float32),
         slot_beats=beats,
         slot_position=position,
+        meter_prior=common.astype(np.float32),
         slot_change=slots.astype(np.float32),
         next_slot=slots.argmax(axis=1),
     )
 
 
-def _slot_change(beats: NDArray[np.intp], position: NDArray[np.intp]) -> NDArray[np.float64]:
+def _slot_change(
+    beats: NDArray[np.intp], position: NDArray[np.intp], common: NDArray[np.float64]
+) -> NDArray[np.float64]:
     """Return the probabilities from slot to slot: the next beat, or at a bar line a new meter."""
     change = np.zeros((len(beats), len(beats)))
     firsts = np.flatnonzero(position == 1)
@@ -93,6 +100,6 @@ def _slot_change(beats: NDArray[np.intp], position: NDArray[np.intp]) -> NDArray
         if beat < bar:
             change[slot, slot + 1] = 1
         else:
-            change[slot, firsts] = METER_CHANGE / max(1, len(firsts) - 1)
-            change[slot, slot - bar + 1] = 1 - METER_CHANGE if len(firsts) > 1 else 1
+            change[slot, firsts] = METER_CHANGE * common[firsts]
+            change[slot, slot - bar + 1] += 1 - METER_CHANGE
     return change
