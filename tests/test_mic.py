@@ -18,7 +18,9 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from audio_tools import FAKE_COMMAND, drum_track, share_found
+
+from audio_tools import FLUX_COMMAND, share_found
+from flux_model import drum_loop
 
 RATE = 48000  # of the virtual microphone, Hz
 CHUNK_S = 0.01
@@ -98,9 +100,11 @@ def microphone(tmp_path: Path) -> Iterator[Microphone]:
         log.close()
 
 
-def _beattrack(arguments: list[str], environment: dict[str, str]) -> subprocess.CompletedProcess[str]:
+def _beattrack(
+    arguments: list[str], environment: dict[str, str]
+) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, "-c", FAKE_COMMAND, *arguments],
+        [sys.executable, "-c", FLUX_COMMAND, *arguments],
         env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
 
@@ -125,10 +129,10 @@ def test_lists_the_microphone(microphone: Microphone) -> None:
 
 
 def test_tracks_live_sound_until_interrupted(microphone: Microphone, tmp_path: Path) -> None:
-    audio, truth = drum_track(14, RATE, bpm=120)
+    audio, truth = drum_loop(14, 120, RATE, 0.25)
     beats, click = tmp_path / "live.beats", tmp_path / "live.wav"
     process = subprocess.Popen(
-        [sys.executable, "-c", FAKE_COMMAND, "--mic", "--output", "jsonl",
+        [sys.executable, "-c", FLUX_COMMAND, "--mic", "--output", "jsonl",
          "--beats", str(beats), "--click", str(click)],
         env=microphone.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -150,7 +154,8 @@ def test_tracks_live_sound_until_interrupted(microphone: Microphone, tmp_path: P
         process.kill()
         player.join()
         reader.join()
-    assert "overrun" not in err and "dropped" not in err
+    assert "overrun" not in err
+    assert "dropped" not in err
     events = [(when, json.loads(line)) for when, line in lines]
     found = [(when, event) for when, event in events if event["type"] == "beat"]
     times = np.array([event["time_s"] for _, event in found])
@@ -173,14 +178,12 @@ def _read_lines(process: subprocess.Popen[str], lines: list[tuple[float, str]]) 
 
 def test_a_device_that_goes_away_is_reported(microphone: Microphone) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-c", FAKE_COMMAND, "--mic", "--output", "none"],
+        [sys.executable, "-c", FLUX_COMMAND, "--mic", "--output", "none"],
         env=microphone.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     try:
         _wait_for(process, "Listening to")
-        subprocess.run(
-            ["pactl", "unload-module", "module-pipe-source"], env=microphone.environment
-        )
+        subprocess.run(["pactl", "unload-module", "module-pipe-source"], env=microphone.environment)
         _, err = process.communicate(timeout=20)
     finally:
         process.kill()

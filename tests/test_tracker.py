@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
-from flux_model import FluxModel, drum_loop
 
 from beattrack.config import DecoderConfig
 from beattrack.events import Beat, StateChange, TrackerState
 from beattrack.tracker import BeatTracker
+from flux_model import FluxModel, drum_loop
 
 
 def run(audio, block, tracker=None):

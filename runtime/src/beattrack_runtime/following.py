@@ -60,8 +60,10 @@ def follow(
     formatter: Formatter | None,
     stop: StopRequest,
     realtime: bool = False,
-) -> Summary:
+) -> None:
     """Track ``source`` to its end, or until ``stop`` is asked, and finish the outputs.
+
+    A summary goes to the log.
 
     Args:
         source: read to its end and not closed.
@@ -88,9 +90,12 @@ def follow(
         except BrokenPipeError:  # whoever read our stdout has heard enough
             stop.signal = signal.SIGPIPE
         stream.summary.wall_s = time.monotonic() - stream.began_s
+        terminal.stop()
+        _log.info("%s", stream.summary.text())
         for output in outputs:
             try:
                 output.finish()
+                _log.info("wrote %s", output.path)
             except BeattrackError as error:
                 failure = failure or error
     except BaseException:
@@ -101,7 +106,6 @@ def follow(
         terminal.stop()
     if failure is not None:
         raise failure
-    return stream.summary
 
 
 class _Stream:

@@ -54,6 +54,10 @@ class StreamResampler:
         self._taken = 0  # input samples so far
         self._made = 0  # output samples so far
 
+    def needed(self, outputs: int) -> int:
+        """Return how many input samples must have come in all before ``outputs`` have (>= 1)."""
+        return (outputs - 1) * self._down // self._up + self._half + 1
+
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         """Take float32 [n] and return the output that is now complete, float32 [m]."""
         self._taken += len(samples)

@@ -55,9 +55,16 @@ class LiveTracker:
         self._resampler = None if same else StreamResampler(self.sample_rate, rate)
         self.input_delay_s = 0.0 if self._resampler is None else self._resampler.delay_s
         self._tracker = BeatTracker(model, decoder, self.input_delay_s)
-        self._samples = 0
+        self._hop = model.features.hop
+        self._begin()
+
+    def _begin(self) -> None:
+        self._samples = 0  # input samples pushed
         self._flushed = False
         self.bad_samples = 0  # values that were not finite and were taken as silence
+        self._waiting: list[NDArray[np.float32]] = []  # heard, but short of the next frame
+        self._passed_on = 0  # samples at the model's rate that the tracker has had
+        self._due = self._next_due()
 
     @property
     def time_s(self) -> float:
@@ -107,32 +114,49 @@ class LiveTracker:
             raise ValueError("The tracker was flushed: call reset() before pushing more audio.")
         samples = np.asarray(samples)
         _check(samples)
-        self._samples += len(samples)
         events: list[Event] = []
         for start in range(0, len(samples), _SLICE):
-            mono = self._clean(_mono(samples[start : start + _SLICE]))
-            if self._resampler is not None:
-                mono = self._resampler.push(mono)
-            events += self._tracker.push(mono)
+            mono = _mono(samples[start : start + _SLICE])
+            self._samples += len(mono)
+            self._waiting.append(mono)
+            # Nothing can be known before a frame is complete: until then, blocks cost nothing.
+            if self._samples >= self._due:
+                events += self._work()
         return events
 
     def flush(self) -> list[Event]:
         """End the stream and return the last events; the resampler's delay is heard out."""
         if self._flushed:
             return []
+        events = self._work()
         self._flushed = True
-        if self._resampler is None:
-            return []
-        return self._tracker.push(self._resampler.flush())
+        if self._resampler is not None:
+            events += self._tracker.push(self._resampler.flush())
+        return events
 
     def reset(self) -> None:
         """Forget everything: the next sample is the first of a new stream."""
         self._tracker.reset()
         if self._resampler is not None:
             self._resampler.reset()
-        self._samples = 0
-        self._flushed = False
-        self.bad_samples = 0
+        self._begin()
+
+    def _work(self) -> list[Event]:
+        """Pass on what waits and return the events."""
+        if not self._waiting:
+            return []
+        mono = self._clean(np.concatenate(self._waiting))
+        self._waiting.clear()
+        if self._resampler is not None:
+            mono = self._resampler.push(mono)
+        self._passed_on += len(mono)
+        self._due = self._next_due()
+        return self._tracker.push(mono)
+
+    def _next_due(self) -> int:
+        """Return how many input samples in all complete the next frame."""
+        wanted = (self._passed_on // self._hop + 1) * self._hop
+        return wanted if self._resampler is None else self._resampler.needed(wanted)
 
     def _clean(self, mono: NDArray[np.float32]) -> NDArray[np.float32]:
         finite = np.isfinite(mono)
@@ -191,7 +215,7 @@ def _mono(samples: NDArray[np.generic]) -> NDArray[np.float32]:
     if real.ndim == 1:
         return real
     # Channel by channel: np.mean may add in another order for another block size.
-    total = real[:, 0].copy()
+    total: NDArray[np.float32] = real[:, 0].copy()
     with np.errstate(over="ignore", invalid="ignore"):
         for channel in range(1, real.shape[1]):
             total += real[:, channel]

@@ -47,12 +47,24 @@ class Source(Protocol):
         """Let go of the file or device."""
 
 
+class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+    """A file that is only read onwards.
+
+    `soundfile` seeks to where it is after every read, if it can. In MP3 that restarts the decoder,
+    which then lacks the bits that the format keeps in earlier frames, and the audio is damaged.
+    """
+
+    def seekable(self) -> bool:
+        """Say no, so that nobody seeks."""
+        return False
+
+
 class _SoundFileDecoder:
     """Reads what libsndfile reads: WAV, FLAC, Ogg, MP3, AIFF and more."""
 
     def __init__(self, path: Path, block_s: float) -> None:
         with _quiet_libraries():
-            self._file = soundfile.SoundFile(path)
+            self._file = _ForwardFile(path)
         self.damaged = _cut_off(self._file.extra_info)
         self.sample_rate: int = self._file.samplerate
         self.channels: int = self._file.channels

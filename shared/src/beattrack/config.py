@@ -88,7 +88,7 @@ def _coerce(key: str, value: object, default: object) -> object:
     elif isinstance(default, tuple):
         _require(isinstance(value, (list, tuple)), key, value, "a list")
         kind: type = type(default[0])
-        items = tuple(value)  # type: ignore[arg-type]
+        items: tuple[object, ...] = tuple(value)  # type: ignore[arg-type]
         ok = all(isinstance(i, kind) and not isinstance(i, bool) for i in items)
         _require(ok, key, value, f"a list of {kind.__name__}")
         return items
@@ -215,6 +215,8 @@ class DecoderConfig(Config):
         _require(1e-3 <= self.beat_gain <= 1e3, "beat_gain", self.beat_gain, "0.001-1000")
         _require(0 < self.beat_power <= 10, "beat_power", self.beat_power, "above 0, at most 10")
         _require(0 <= self.downbeat_power <= 10, "downbeat_power", self.downbeat_power, "0-10")
-        _require(0.05 <= self.downbeat_share <= 0.95, "downbeat_share", self.downbeat_share, "0.05-0.95")
+        _require(
+            0.05 <= self.downbeat_share <= 0.95, "downbeat_share", self.downbeat_share, "0.05-0.95"
+        )
         _require(-0.2 <= self.offset_s <= 0.2, "offset_s", self.offset_s, "-0.2 to 0.2")
         _require(-0.2 <= self.ahead_s <= 0.5, "ahead_s", self.ahead_s, "-0.2 to 0.5")

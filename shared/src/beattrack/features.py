@@ -35,9 +35,7 @@ def _filters(config: FeatureConfig) -> NDArray[np.float32]:
 
 def spectrum_bands(config: FeatureConfig) -> int:
     """Return the number of bands of the log-filtered spectrogram."""
-    return log_filterbank(
-        config.window, config.sample_rate, config.bands_per_octave, config.fmin, config.fmax
-    ).shape[1]
+    return int(_filters(config).shape[2])
 
 
 def flux_bins(config: FeatureConfig) -> int:
@@ -155,7 +153,7 @@ class FeatureStream:
             scale[i] = self._mean / max(self._mean_weight, gain)
             self.frames += 1
         scale += np.float32(FLUX_MEAN_SHARE) * scale.mean(axis=2, keepdims=True)
-        return np.log1p(flux / (scale + np.float32(FLUX_FLOOR)))
+        return np.asarray(np.log1p(flux / (scale + np.float32(FLUX_FLOOR))))
 
 
 def compute(audio: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:

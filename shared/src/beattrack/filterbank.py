@@ -18,7 +18,7 @@ def fft_frequencies(window: int, sample_rate: int) -> NDArray[np.float64]:
 
     The Nyquist bin is left out, as in madmom.
     """
-    return np.arange(window // 2) * (sample_rate / window)
+    return np.arange(window // 2, dtype=np.float64) * (sample_rate / window)
 
 
 def log_frequencies(bands_per_octave: int, fmin: float, fmax: float) -> NDArray[np.float64]:
@@ -55,4 +55,4 @@ def log_filterbank(
         rise = np.linspace(0, 1, centre - start, endpoint=False)
         fall = np.linspace(1, 0, stop - centre, endpoint=False)
         weights[start:stop, band] = np.concatenate([rise, fall])
-    return (weights / weights.sum(axis=0)).astype(np.float32)
+    return np.asarray(weights / weights.sum(axis=0), dtype=np.float32)

@@ -41,7 +41,8 @@ def load_curve(source: str, frequencies: NDArray[np.float64]) -> NDArray[np.floa
     lines = [s for s in _curve_text(source).splitlines() if s and s[0] not in "#f"]
     table = np.array([[float(v) for v in s.split(",")] for s in lines])
     floor = np.maximum(frequencies, table[0, 0])
-    return np.interp(np.log(floor), np.log(table[:, 0]), table[:, 1]).astype(np.float32)
+    gains = np.interp(np.log(floor), np.log(table[:, 0]), table[:, 1])
+    return np.asarray(gains, dtype=np.float32)
 
 
 def curves_hash(sources: Sequence[str]) -> str:

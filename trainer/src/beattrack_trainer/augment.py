@@ -25,7 +25,7 @@ def stretch(frames: NDArray[np.float32], factor: float, length: int) -> NDArray[
     at = np.minimum(np.arange(length) * factor, len(frames) - 1.001)
     low = at.astype(int)
     share = (at - low).astype(np.float32)[:, None, None]
-    return (1 - share) * frames[low] + share * frames[low + 1]
+    return np.asarray((1 - share) * frames[low] + share * frames[low + 1], dtype=np.float32)
 
 
 def colour(
@@ -53,10 +53,10 @@ def colour(
         if rng.random() < 0.2:
             start = int(rng.integers(flux_bins))
             out[..., bands + start : bands + start + int(rng.integers(1, 4))] = 0
-    return out
+    return np.asarray(out)
 
 
 def _curve(bands: int, rng: np.random.Generator) -> NDArray[np.float64]:
     """Draw a smooth equaliser curve in dB, float64 [bands]."""
     knots = rng.normal(0, MAX_EQ_DB / 2, size=5).clip(-MAX_EQ_DB, MAX_EQ_DB)
-    return np.interp(np.linspace(0, 4, bands), np.arange(5), knots)
+    return np.asarray(np.interp(np.linspace(0, 4, bands), np.arange(5), knots))

@@ -146,7 +146,7 @@ def split_groups(score: Score, lead: Sequence[int], rng: np.random.Generator) ->
     voice = pick(VOICES, rng)
     sung = [c for channel in lead for c in program(channel, voice)]
     played = [c for c in score.controls if c.message.type != "pitchwheel"]
-    controls: dict[str, list[Control]] = {name: played for name in GROUPS}
+    controls: dict[str, list[Control]] = dict.fromkeys(GROUPS, played)
     controls["vocals"] = sung
     return {
         name: replace(score, notes=notes, controls=controls[name])

@@ -48,7 +48,11 @@ def train(stores: list[Path], run: Path, model: ModelConfig, config: TrainConfig
     training, validation = split_names(stores, config.validation_share)
     torch.set_num_threads(config.threads)
     lightning.seed_everything(config.seed, verbose=False)
-    note = {"features": features.to_dict(), "model": model.to_dict(), "train": config.to_dict()}
+    note: dict[str, object] = {
+        "features": features.to_dict(),
+        "model": model.to_dict(),
+        "train": config.to_dict(),
+    }
     note["tracks"] = {"training": len(training), "validation": len(validation)}
     last = _prepare_run(run, note)
     data = [

@@ -19,7 +19,7 @@ from beattrack.events import Event
 class Output(Protocol):
     """One destination of one stream."""
 
-    path: Path | None  # where the result will lie; None for stdout
+    path: Path  # where the result will lie
 
     def audio(self, block: NDArray[np.float32]) -> None:
         """Take the next audio, float32 [n, channels], at the source's own rate."""

@@ -42,7 +42,7 @@ class ClickOutput:
         Raises:
             OutputError: the file cannot be made.
         """
-        self.path: Path | None = path
+        self.path = path
         self._rate = sample_rate
         self._channels = channels if channels <= 2 else 1
         size = (duration_s or 0.0) * sample_rate * self._channels * 2

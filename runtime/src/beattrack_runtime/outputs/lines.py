@@ -43,7 +43,7 @@ class LineOutput:
 
     def __init__(self, path: Path, formatter: Formatter) -> None:
         """Open ``path``. Raises OutputError."""
-        self.path: Path | None = path
+        self.path = path
         self._file = LineFile(path)
         self._format = formatter
 

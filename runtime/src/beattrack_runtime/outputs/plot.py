@@ -14,7 +14,6 @@ from beattrack_runtime.outputs.pending import PendingFile
 from beattrack_runtime.stats import Summary
 
 DETAIL_S = 10.0  # length of the stretch that is shown beat by beat
-FORMATS = (".png", ".pdf", ".svg", ".jpg", ".jpeg")
 
 _COLUMNS = 4096  # of the overview; twice what the picture can resolve
 _COLUMN_S = 0.005  # length of a column at first
@@ -139,7 +138,7 @@ class PlotOutput:
         """Open ``path``.
 
         Args:
-            path: the picture; its suffix says the format, one of ``FORMATS``.
+            path: the picture; its suffix says the format: png, pdf, svg, jpg or jpeg.
             title: written above it.
             sample_rate: of the audio, Hz.
             duration_s: expected length; the middle is shown in detail. None: not known, and the
@@ -148,7 +147,7 @@ class PlotOutput:
         Raises:
             OutputError: the file cannot be made.
         """
-        self.path: Path | None = path
+        self.path = path
         self.title = title
         self.rate = sample_rate
         self.samples = 0
@@ -194,7 +193,7 @@ class PlotOutput:
         # Imported here: matplotlib takes half a second and 40 MB that only pictures need.
         from beattrack_runtime.outputs.drawing import draw
 
-        kind = str(self.path).rpartition(".")[2].lower()
+        kind = self.path.suffix[1:].lower()
         try:
             draw(self, self._pending.temporary, kind)
         except BaseException:

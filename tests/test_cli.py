@@ -1,0 +1,457 @@
+"""The `beattrack` command: what it writes, what it says, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from audio_tools import FLUX_COMMAND, share_found
+from beattrack.events import Beat
+from beattrack_runtime import __version__, session
+from beattrack_runtime.cli import run
+from beattrack_runtime.session import LiveTracker
+from flux_model import FluxModel, drum_loop
+
+RATE = 44100
+
+
+@pytest.fixture(autouse=True)
+def _flux_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run with a model that needs no file, and give the test runner its signals back."""
+    monkeypatch.setattr(session, "load_model", lambda path=None: FluxModel())
+    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    yield
+    signal.signal(signal.SIGINT, before[0])
+    signal.signal(signal.SIGTERM, before[1])
+
+
+@pytest.fixture(scope="module")
+def drums() -> tuple[np.ndarray, np.ndarray]:
+    audio, truth = drum_loop(8, 120, RATE, 0.25)
+    return np.clip(audio / 2, -1, 1), truth
+
+
+@pytest.fixture
+def song(drums: tuple[np.ndarray, np.ndarray], tmp_path: Path) -> Path:
+    path = tmp_path / "song.wav"
+    soundfile.write(path, drums[0], RATE)
+    return path
+
+
+def beattrack(*arguments: object) -> int:
+    return run([str(argument) for argument in arguments])
+
+
+def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", FLUX_COMMAND, *map(str, arguments)]
+    return subprocess.Popen(
+        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
+    )  # type: ignore[call-overload]
+
+
+# What it writes
+
+
+def test_text_lines(
+    song: Path, drums: tuple[np.ndarray, np.ndarray], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert beattrack("--file", song) == 0
+    out, err = capsys.readouterr()
+    lines = out.splitlines()
+    assert len(lines) > 8
+    for line in lines:
+        time_s, s, position, tempo, bpm, conf, confidence = line.split()
+        assert (s, bpm, conf) == ("s", "bpm", "conf")
+        assert float(time_s) > 0
+        first, bar = map(int, position.split("/"))
+        assert 1 <= first <= bar
+        assert 55 <= float(tempo) <= 215
+        assert 0 <= float(confidence) <= 1
+    assert share_found(np.array([float(x.split()[0]) for x in lines]), drums[1][8:-1]) == 1
+    assert "locked" in err
+    assert f"song.wav: {len(lines)} beats" in err
+    assert "0:08 of audio" in err
+
+
+def test_all_results_of_one_song(song: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    names = {"--beats": "a.beats", "--jsonl": "a.jsonl", "--click": "a.wav", "--plot": "a.png"}
+    options = [part for option, name in names.items() for part in (option, out / name)]
+    assert beattrack("--file", song, *options, "--output", "none") == 0
+    assert sorted(path.name for path in out.iterdir()) == sorted(names.values())
+    events = [json.loads(line) for line in (out / "a.jsonl").read_text().splitlines()]
+    assert events[0]["type"] == "state"
+    beats = [event for event in events if event["type"] == "beat"]
+    wanted = {"time_s", "position", "beats_per_bar", "tempo_bpm", "confidence", "emitted_s"}
+    assert all(wanted <= event.keys() and event["state"] == "locked" for event in beats)
+    rows = [line.split("\t") for line in (out / "a.beats").read_text().splitlines()]
+    assert [(float(t), int(p)) for t, p in rows] == [(b["time_s"], b["position"]) for b in beats]
+    assert all(len(t.split(".")[1]) == 4 for t, _ in rows)
+    assert soundfile.info(out / "a.wav").frames == 8 * RATE
+    assert (out / "a.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_events_equal_those_of_the_library(song: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    audio, rate = soundfile.read(song, dtype="float32")
+    assert beattrack("--file", song, "--output", "jsonl") == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    for block in (160, 441, 1000, 48000):
+        tracker = LiveTracker(FluxModel(), rate)
+        events = [
+            event
+            for begin in range(0, len(audio), block)
+            for event in tracker.push(audio[begin : begin + block])
+        ]
+        assert [event.to_dict() for event in events + tracker.flush()] == lines
+
+
+def test_beats_and_none_on_stdout(song: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert beattrack("--file", song, "--output", "beats") == 0
+    assert all(len(line.split("\t")) == 2 for line in capsys.readouterr().out.splitlines())
+    assert beattrack("--file", song, "--output", "none") == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_several_songs(song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    other = tmp_path / "other" / "song.flac"
+    other.parent.mkdir()
+    soundfile.write(other, soundfile.read(song)[0], RATE)
+    folder = tmp_path / "results"
+    code = beattrack("--file", song, "--file", other, "--beats", folder, "--click", folder)
+    assert code == 0
+    names = sorted(path.name for path in folder.iterdir())
+    assert names == ["song-2.beats", "song-2.wav", "song.beats", "song.wav"]
+    assert (folder / "song.beats").read_text() == (folder / "song-2.beats").read_text()
+    out = capsys.readouterr().out
+    assert out.count("== ") == 2
+    assert f"== {other} ==" in out
+
+
+def test_a_folder_takes_the_results_of_one_song(song: Path, tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    assert beattrack("--file", song, "--beats", tmp_path / "results", "--output", "none") == 0
+    assert (tmp_path / "results" / "song.beats").stat().st_size > 50
+
+
+def test_one_bad_song_does_not_stop_the_others(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_text("no audio")
+    missing = tmp_path / "missing.wav"
+    folder = tmp_path / "results"
+    files = [part for path in (bad, missing, song) for part in ("--file", path)]
+    assert beattrack(*files, "--beats", folder, "--output", "none") == 1
+    assert [path.name for path in folder.iterdir()] == ["song.beats"]
+    err = capsys.readouterr().err
+    assert "bad.wav' holds no audio" in err
+    assert "There is no file" in err
+
+
+@pytest.mark.parametrize("count", [0, 3, 440, 22050])
+def test_next_to_nothing(count: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.wav"
+    soundfile.write(path, np.zeros(count), RATE)
+    out = {"--beats": "o.beats", "--click": "o.wav", "--plot": "o.png", "--jsonl": "o.jsonl"}
+    options = [part for option, name in out.items() for part in (option, tmp_path / name)]
+    assert beattrack("--file", path, *options) == 0
+    assert (tmp_path / "o.beats").read_text() == ""
+    assert soundfile.info(tmp_path / "o.wav").frames == count
+    printed = capsys.readouterr()
+    assert printed.out == ""
+    assert "no beats" in printed.err
+
+
+def test_silence_makes_no_beats(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    soundfile.write(tmp_path / "a.wav", np.zeros((20 * 8000, 2)), 8000)
+    assert beattrack("--file", tmp_path / "a.wav") == 0
+    assert capsys.readouterr().out == ""
+
+
+def test_an_older_result_is_replaced_through_a_link(song: Path, tmp_path: Path) -> None:
+    real, link = tmp_path / "real.beats", tmp_path / "link.beats"
+    real.write_text("older")
+    link.symlink_to(real)
+    assert beattrack("--file", song, "--beats", link, "--output", "none") == 0
+    assert link.is_symlink()
+    assert "\t" in real.read_text()
+
+
+def test_a_pipe_takes_lines(song: Path, tmp_path: Path) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    reader = os.open(fifo, os.O_RDONLY | os.O_NONBLOCK)
+    process = start("--file", song, "--jsonl", fifo, "--output", "none")
+    _, err = process.communicate(timeout=60)
+    lines = os.read(reader, 65536).decode().splitlines()
+    os.close(reader)
+    assert process.returncode == 0, err
+    assert len([json.loads(line) for line in lines]) > 8
+    assert fifo.is_fifo()
+
+
+def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert beattrack("--version") == 0
+    assert capsys.readouterr().out == f"beattrack {__version__}\n"
+    assert beattrack("--help") == 0
+    text = capsys.readouterr().out
+    for word in ("--file", "--mic", "--device", "--list-devices", "--realtime", "--output",
+                 "--beats", "--jsonl", "--click", "--plot", "--model", "--version",
+                 "Examples", "beattrack --file song.mp3"):  # fmt: skip
+        assert word in text
+
+
+# What it refuses
+
+
+def _sentence(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the one line on stderr."""
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("beattrack: error: ")
+    assert err.count("\n") == 1
+    return err.strip()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ([], "Give --file SONG or --mic"),
+        (["--file", "{song}", "--mic"], "not both"),
+        (["--file", "{song}", "--device", "1"], "--device belongs to --mic"),
+        (["--mic", "--realtime"], "--realtime belongs to --file"),
+        (["--file", "{tmp}/nothing.wav"], "There is no file"),
+        (["--file", "{tmp}"], "is a folder"),
+        (["--file", "{song}", "--model", "{tmp}/nothing.onnx"], "There is no model file"),
+        (["--file", "{song}", "--output", "xml"], "xml"),
+        (["--file", "{song}", "--frobnicate"], "--frobnicate"),
+        (["--file"], "--file"),
+        (["{song}"], "unexpected extra argument"),
+        (["--file", "{song}", "--beats", "{tmp}/none/a.beats"], "There is no folder"),
+        (["--file", "{song}", "--click", "{tmp}/a.mp3"], "must end in .wav"),
+        (["--file", "{song}", "--plot", "{tmp}/a.bmp"], "must end in .png"),
+        (["--file", "{song}", "--click", "{song}"], "would overwrite the input"),
+        (["--file", "{song}", "--beats", "{song}"], "would overwrite the input"),
+        (["--file", "{song}", "--beats", "{tmp}/a", "--jsonl", "{tmp}/a"], "would both write"),
+        (["--file", "{song}", "--file", "{song}", "--beats", "{song}"], "must name a folder"),
+        (["--file", "{song}", "--plot", "{tmp}/dir.png"], "not a regular file"),
+    ],
+)
+def test_misuse(
+    arguments: list[str], says: str, song: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    if any("dir.png" in argument for argument in arguments):
+        os.mkfifo(tmp_path / "dir.png")
+    before = song.read_bytes()
+    values = {"song": song, "tmp": tmp_path}
+    assert beattrack(*(argument.format(**values) for argument in arguments)) == 2
+    assert says in _sentence(capsys)
+    assert song.read_bytes() == before
+
+
+def test_unreadable_audio_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "a.wav"
+    path.write_text("hello\n" * 1000)
+    code = beattrack("--file", path, "--beats", tmp_path / "o.beats")
+    assert code == 1
+    assert "holds no audio" in _sentence(capsys)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.wav"]
+
+
+def test_a_truncated_song_is_tracked_with_a_warning(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    song.write_bytes(song.read_bytes()[:-300_000])
+    assert beattrack("--file", song) == 0
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) > 3
+    assert "warning: " in err
+    assert "cut off" in err
+
+
+def test_a_bad_model_is_a_failure(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.undo()
+    model = tmp_path / "bad.onnx"
+    model.write_bytes(b"this is no model")
+    assert beattrack("--file", song, "--model", model) == 1
+    assert "bad.onnx" in _sentence(capsys)
+
+
+def test_a_full_disk_is_a_failure(song: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = beattrack("--file", song, "--beats", "/dev/full", "--output", "none")
+    assert code == 1
+    err = capsys.readouterr().err
+    assert "Cannot write '/dev/full': No space left on device." in err
+    assert "Traceback" not in err
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_an_unwritable_folder_is_a_failure(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "locked").mkdir(mode=0o555)
+    assert beattrack("--file", song, "--beats", tmp_path / "locked" / "a.beats") == 1
+    assert "Permission denied" in _sentence(capsys)
+
+
+def test_a_defect_is_one_sentence_unless_asked(
+    song: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(path: object = None) -> None:
+        raise ZeroDivisionError("deep inside\nsecond line")
+
+    monkeypatch.setattr(session, "load_model", fails)
+    assert beattrack("--file", song) == 1
+    assert "Unexpected failure: deep inside (BEATTRACK_DEBUG=1" in _sentence(capsys)
+    monkeypatch.setenv("BEATTRACK_DEBUG", "1")
+    with pytest.raises(ZeroDivisionError):
+        beattrack("--file", song)
+
+
+def test_no_portaudio_and_no_device_are_one_sentence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Missing:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name == "sounddevice":
+                raise OSError("PortAudio library not found")
+
+    monkeypatch.delitem(sys.modules, "sounddevice", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [Missing(), *sys.meta_path])
+    for arguments in (["--mic"], ["--list-devices"]):
+        assert beattrack(*arguments) == 1
+        assert "apt install libportaudio2" in _sentence(capsys)
+
+
+# How it ends
+
+
+def test_interrupting_writes_what_there_is(song: Path, tmp_path: Path) -> None:
+    names = {"--beats": "a.beats", "--jsonl": "a.jsonl", "--click": "a.wav", "--plot": "a.png"}
+    for number, code in ((signal.SIGINT, 130), (signal.SIGTERM, 143)):
+        out = tmp_path / str(code)
+        out.mkdir()
+        options = [part for option, name in names.items() for part in (option, out / name)]
+        process = start("--file", song, "--realtime", *options)
+        assert process.stdout is not None
+        for _ in range(3):
+            assert " bpm " in process.stdout.readline()
+        process.send_signal(number)
+        rest, err = process.communicate(timeout=30)
+        assert process.returncode == code, err
+        assert "Traceback" not in err
+        assert "song.wav: " in err
+        assert sorted(path.name for path in out.iterdir()) == sorted(names.values())
+        lines = 3 + len(rest.splitlines())
+        assert len((out / "a.beats").read_text().splitlines()) == lines
+        assert 0 < soundfile.info(out / "a.wav").frames < 8 * RATE
+
+
+def test_real_time_is_real(song: Path) -> None:
+    began = time.monotonic()
+    process = start("--file", song, "--realtime", "--output", "jsonl")
+    assert process.stdout is not None
+    waits = []  # between hearing a beat and reading its line, by the clock on the wall
+    for line in process.stdout:
+        event = json.loads(line)
+        if event["type"] == "beat":
+            waits.append(time.monotonic() - began - event["emitted_s"])
+    assert process.wait() == 0
+    assert time.monotonic() - began > 8
+    # Starting takes its time; after that, lines must keep pace.
+    assert max(waits) - min(waits) < 0.25
+
+
+def test_a_closed_pipe_ends_quietly(song: Path, tmp_path: Path) -> None:
+    process = start("--file", song, "--realtime", "--beats", tmp_path / "a.beats")
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(30) == 128 + signal.SIGPIPE
+    assert process.stderr is not None
+    err = process.stderr.read()
+    assert "Traceback" not in err
+    assert "Exception" not in err
+    assert "Broken" not in err
+    assert len((tmp_path / "a.beats").read_text().splitlines()) >= 1
+
+
+def test_closed_stdout_and_stderr_do_no_harm(song: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-c", FLUX_COMMAND, "--file", str(song), "--beats"]
+    shell = 'exec "$@" <&- >&- 2>&-'
+    result = subprocess.run(["sh", "-c", shell, "sh", *command, str(tmp_path / "a.beats")])
+    assert result.returncode == 0
+    assert len((tmp_path / "a.beats").read_text().splitlines()) > 5
+
+
+def test_the_command_stays_small(song: Path) -> None:
+    # Not resource.getrusage: a child begins with the peak of the process that started it.
+    code = """
+import atexit, sys
+def report():
+    print(next(line for line in open("/proc/self/status") if line.startswith("VmHWM")).split()[1])
+    print(*sorted({"av", "matplotlib", "rich", "scipy", "sounddevice"} & set(sys.modules)))
+atexit.register(report)
+"""
+    result = subprocess.run(
+        [sys.executable, "-c", code + FLUX_COMMAND, "--file", str(song), "--output", "none"],
+        capture_output=True,
+        text=True,
+    )
+    peak_kb, imported = result.stdout.splitlines()
+    assert imported == ""
+    assert int(peak_kb) < 100_000  # without onnxruntime, some 25 MB
+
+
+def test_the_live_line_shares_a_terminal_with_the_beats(song: Path) -> None:
+    import pty
+
+    main_end, terminal = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-c", FLUX_COMMAND, "--file", str(song)],
+        stdin=terminal, stdout=terminal, stderr=terminal,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "120"},
+    )  # fmt: skip
+    os.close(terminal)
+    shown = b""
+    while True:
+        try:
+            part = os.read(main_end, 65536)
+        except OSError:  # how Linux says that the other end is closed
+            break
+        if not part:
+            break
+        shown += part
+    os.close(main_end)
+    assert process.wait() == 0
+    text = shown.decode()
+    assert "━" in text
+    assert "locked" in text
+    assert re.search(r"\d+%  0:0\d/0:08", text)
+    beats = [line for line in text.splitlines() if " conf " in line]
+    assert len(beats) > 8
+    assert "of audio in" in text.splitlines()[-1]
+
+
+def test_three_lines_of_python(drums: tuple[np.ndarray, np.ndarray]) -> None:
+    from beattrack_runtime import open_tracker
+
+    tracker = open_tracker(sample_rate=RATE)
+    events = tracker.push(drums[0])
+    assert sum(isinstance(event, Beat) for event in events) > 8
