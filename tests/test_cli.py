@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import re
 import signal
@@ -28,12 +29,14 @@ RATE = 44100
 
 @pytest.fixture(autouse=True)
 def _flux_model(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Run with a model that needs no file, and give the test runner its signals back."""
+    """Run with a model that needs no file; give the test runner its signals and log back."""
     monkeypatch.setattr(session, "load_model", lambda path=None: FluxModel())
-    before = [signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)]
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
     yield
-    signal.signal(signal.SIGINT, before[0])
-    signal.signal(signal.SIGTERM, before[1])
+    for number, handler in before.items():
+        signal.signal(number, handler)
+    log = logging.getLogger("beattrack")
+    log.handlers, log.propagate, log.level = [], True, logging.NOTSET
 
 
 @pytest.fixture(scope="module")
@@ -53,11 +56,9 @@ def beattrack(*arguments: object) -> int:
     return run([str(argument) for argument in arguments])
 
 
-def start(*arguments: object, **options: object) -> subprocess.Popen[str]:
+def start(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", FLUX_COMMAND, *map(str, arguments)]
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, **options
-    )  # type: ignore[call-overload]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
 
 # What it writes

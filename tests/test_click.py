@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 
 import numpy as np
@@ -122,8 +121,9 @@ def test_memory_is_bounded(tmp_path: Path) -> None:
     assert soundfile.info(tmp_path / "a.wav").frames == 100 * 8000
 
 
-def test_large_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog) -> None:
-    logging.getLogger("beattrack").propagate = True
+def test_large_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
     hours = 4 * 3600
     output = ClickOutput(tmp_path / "long.wav", 96000, 2, hours)
     output.audio(np.zeros((96000, 2), np.float32))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,6 @@ RATE = 44100
 
 @pytest.fixture
 def log(caplog: pytest.LogCaptureFixture) -> pytest.LogCaptureFixture:
-    logging.getLogger("beattrack").propagate = True
     caplog.set_level(logging.WARNING)
     return caplog
 
@@ -59,7 +58,8 @@ def lag(audio: np.ndarray, reference: np.ndarray) -> int:
 
 @pytest.fixture(scope="module")
 def song() -> np.ndarray:
-    return 0.5 * drum_loop(6, 120, RATE, 0.2)[0]
+    audio: np.ndarray = drum_loop(6, 120, RATE, 0.2)[0]
+    return audio / 2
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.flac", "a.ogg", "a.mp3", "a.aiff", "a.m4a", "a.mka"])
@@ -161,7 +161,7 @@ def _picture(path: Path) -> None:
 
 
 @pytest.mark.parametrize("make", [_text, _playlist, _picture, Path.touch])
-def test_what_is_no_audio_is_one_sentence(make, tmp_path: Path) -> None:
+def test_what_is_no_audio_is_one_sentence(make: Callable[[Path], None], tmp_path: Path) -> None:
     path = tmp_path / "a.wav"
     make(path)
     with pytest.raises(SourceError, match=r"^'.*a\.wav' (holds no audio|is empty).*\.$"):

@@ -47,7 +47,7 @@ class Source(Protocol):
         """Let go of the file or device."""
 
 
-class _ForwardFile(soundfile.SoundFile):  # type: ignore[misc]
+class _ForwardFile(soundfile.SoundFile):
     """A file that is only read onwards.
 
     `soundfile` seeks to where it is after every read, if it can. In MP3 that restarts the decoder,

@@ -47,12 +47,23 @@ def colour(
             level = 10 ** rng.uniform(-4.5, -2.5)
             noise = rng.exponential(level, size=(1, 1, bands)) * rng.uniform(0.5, 1.5, linear.shape)
             linear = np.hypot(linear, noise.astype(np.float32))
+        if rng.random() < 0.5:  # a part of the spectrum is missing
+            start, width = rng.integers(bands), rng.integers(1, max(2, bands // 4))
+            linear[..., start : start + width] = 0
         out[..., :bands] = np.log10(1 + np.float32(config.log_mul) * linear)
     if flux_bins:
-        out[..., bands:] *= rng.uniform(0.75, 1.3, size=(1, 1, flux_bins)).astype(np.float32)
-        if rng.random() < 0.2:
-            start = int(rng.integers(flux_bins))
-            out[..., bands + start : bands + start + int(rng.integers(1, 4))] = 0
+        flux = out[..., bands:] * rng.uniform(0.6, 1.5, size=(1, 1, flux_bins)).astype(np.float32)
+        if rng.random() < 0.5:  # other sounds that have nothing to do with the beat
+            other = rng.exponential(rng.uniform(0.02, 0.3), size=flux.shape)
+            flux = np.maximum(flux, other.astype(np.float32))
+        if rng.random() < 0.3:
+            start = rng.integers(flux_bins)
+            flux[..., start : start + rng.integers(1, 5)] = 0
+        out[..., bands:] = flux
+    if rng.random() < 0.5:  # the music stops for a moment, its pulse goes on
+        for _ in range(rng.integers(1, 6)):
+            start = rng.integers(len(out))
+            out[start : start + rng.integers(5, 60)] = 0
     return np.asarray(out)
 
 

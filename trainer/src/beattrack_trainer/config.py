@@ -23,6 +23,7 @@ class TrainConfig(Config):
     warmup_steps: int = 200
     weight_decay: float = 1e-3
     gradient_clip: float = 1.0
+    average_decay: float = 0.998  # of the exponential moving average of the weights
     loss_weight_beat: float = 1.0
     loss_weight_downbeat: float = 3.0
     loss_weight_tempo: float = 0.1

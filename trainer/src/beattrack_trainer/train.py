@@ -9,7 +9,7 @@ from pathlib import Path
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import ModelCheckpoint, TQDMProgressBar
+from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
 from lightning.pytorch.loggers import CSVLogger
 from torch.utils.data import DataLoader
 
@@ -69,6 +69,8 @@ def train(stores: list[Path], run: Path, model: ModelConfig, config: TrainConfig
         callbacks=[
             ModelCheckpoint(dirpath=run, save_last=True, save_top_k=0, every_n_train_steps=250),
             TQDMProgressBar(refresh_rate=50),
+            # What is validated, kept and exported are the averaged weights.
+            EMAWeightAveraging(decay=config.average_decay),
         ],
         gradient_clip_val=config.gradient_clip,
         val_check_interval=min(config.validate_every, config.steps),

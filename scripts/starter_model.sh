@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Repeats the shipped starter model from nothing: starter_model.sh GROOVE POP909 [JOBS]
+# Each step goes on where it was stopped. The result is runs/starter.onnx.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+groove=$1 pop909=$2 jobs=${3:-2}
+trainer=.venv-test/bin/trainer
+export OMP_NUM_THREADS=1
+
+$trainer synth data/synth --hours 8 --seed 1 --jobs "$jobs" --groove "$groove" --pop909 "$pop909"
+$trainer preprocess data/synth data/synth-features --jobs "$jobs"
+$trainer train --store data/synth-features --run runs/starter \
+    model=tcn steps=5000 dropout=0.2 learning_rate=0.0015 threads=1
+$trainer export runs/starter runs/starter.onnx --flux-mix 0.3 \
+    --licence "rendered: Groove CC BY 4.0, POP909 MIT, MMA grooves; see CREDITS.md"
+echo "runs/starter.onnx is ready: .venv/bin/beattrack --model runs/starter.onnx --file SONG"
