@@ -123,7 +123,7 @@ def machine() -> str:
                  if s.startswith("model name")]  # fmt: skip
         model = names[0] if names else model
     load = os.getloadavg()[0]
-    libraries = ", ".join(f"{p} {version(p)}" for p in ("numpy", "onnxruntime", "soxr"))
+    libraries = ", ".join(f"{p} {version(p)}" for p in ("numpy", "onnxruntime"))
     python = platform.python_version()
     return f"{model}, {os.cpu_count()} cores, load {load:.1f}; Python {python}, {libraries}"
 

@@ -44,8 +44,8 @@ stamp=$venv/.made-$(cat scripts/environment.sh runtime/requirements.txt tests/re
 echo "making $venv with $("$python" --version); this happens once" >&2
 "$python" -m venv --clear "$venv"
 pip() { "$venv/bin/python" -m pip --disable-pip-version-check "$@"; }
-pip install --quiet --no-deps --no-compile -r runtime/requirements.txt
 if [ "$kind" = test ]; then
+    pip install --quiet -r runtime/requirements.txt
     # torch first and by its version alone: a resolver may otherwise choose another build.
     pip install --quiet torch==2.13.0 -c runtime/requirements.txt
     pip install --quiet -r tests/requirements.txt -c runtime/requirements.txt
@@ -53,6 +53,7 @@ if [ "$kind" = test ]; then
     pip install --quiet --no-build-isolation natten==0.21.7
     pip install --quiet --no-deps -e shared -e runtime -e trainer
 else
+    pip install --quiet --no-deps --no-compile -r runtime/requirements.txt
     pip install --quiet --no-deps --no-compile -e shared -e runtime
 fi
 touch "$stamp"

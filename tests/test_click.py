@@ -142,3 +142,19 @@ def test_large_files(
 def test_a_folder_that_is_not_there_is_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match=r"^Cannot write '.*': No such file or directory\.$"):
         ClickOutput(tmp_path / "none" / "a.wav", RATE, 1, None)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output = ClickOutput(tmp_path / "a.wav", RATE, 1, None)
+
+    def fails(*_: object) -> None:
+        raise soundfile.LibsndfileError(2)
+
+    monkeypatch.setattr(output._file, "write", fails)
+    output.audio(np.zeros((RATE, 1), np.float32))
+    with pytest.raises(OutputError, match=r"^Cannot write '.*a\.wav': is the disk full\?$"):
+        output.audio(np.zeros((RATE, 1), np.float32))
+    output.abandon()
+    assert list(tmp_path.iterdir()) == []

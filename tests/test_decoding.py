@@ -25,7 +25,8 @@ def pulse(times, seconds, rng=None):
 
 def decode(beat, downbeat, config=None, latency=0):
     config = config or DecoderConfig()
-    bar, reporter = BarPointerFilter(config, FPS), BeatReporter(FPS, latency, config)
+    bar = BarPointerFilter(config, FPS)
+    reporter = BeatReporter(bar.space, FPS, latency, config)
     found = []
     for t, (b, d) in enumerate(zip(beat, downbeat, strict=True)):
         event = reporter.step(t, (t + 1) / FPS, bar.step(float(b), float(d)))
@@ -76,7 +77,8 @@ def test_reports_are_due_not_late():
 
 def test_says_where_the_next_beat_will_fall():
     config = DecoderConfig()
-    bar, reporter = BarPointerFilter(config, FPS), BeatReporter(FPS, 0, config)
+    bar = BarPointerFilter(config, FPS)
+    reporter = BeatReporter(bar.space, FPS, 0, config)
     truth = np.arange(0.3, 20, 0.5)
     for t, (b, d) in enumerate(zip(pulse(truth, 20), pulse(truth[::4], 20), strict=True)):
         reporter.step(t, (t + 1) / FPS, bar.step(float(b), float(d)))

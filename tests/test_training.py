@@ -5,7 +5,6 @@ import json
 import numpy as np
 import pytest
 import soundfile
-from flux_model import drum_loop
 from typer.testing import CliRunner
 
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
@@ -18,6 +17,7 @@ from beattrack_trainer.preprocess import find_tracks, preprocess, read_beats
 from beattrack_trainer.scores import score
 from beattrack_trainer.targets import pulse_targets, tempo_targets
 from beattrack_trainer.train import load_run, train
+from flux_model import drum_loop
 
 SMALL = ModelConfig(model="tcn", dim=16, depth=4, dropout=0.0)
 

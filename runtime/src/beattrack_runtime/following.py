@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 import numpy as np
 
 from beattrack.events import Event, StateChange
-from beattrack_runtime.errors import BeattrackError
+from beattrack_runtime.errors import OutputError, SourceError
 from beattrack_runtime.outputs import Output
 from beattrack_runtime.outputs.lines import Formatter
 from beattrack_runtime.session import LiveTracker
@@ -60,10 +61,10 @@ def follow(
     formatter: Formatter | None,
     stop: StopRequest,
     realtime: bool = False,
-) -> None:
+) -> bool:
     """Track ``source`` to its end, or until ``stop`` is asked, and finish the outputs.
 
-    A summary goes to the log.
+    A summary goes to the log. An output that fails is given up with a message; the others go on.
 
     Args:
         source: read to its end and not closed.
@@ -74,16 +75,19 @@ def follow(
         stop: looked at after each block.
         realtime: hold the source back to the speed of the clock on the wall.
 
+    Returns:
+        Whether every output was written.
+
     Raises:
-        SourceError, OutputError: after all that could be written was written.
+        SourceError: after the outputs were written with what had been heard until then.
     """
     stream = _Stream(source, tracker, outputs, terminal, formatter)
-    failure: BeattrackError | None = None
+    failure: SourceError | None = None
     terminal.start()
     try:
         try:
             stream.run(stop, realtime)
-        except BeattrackError as error:
+        except SourceError as error:
             if not tracker.time_s:
                 raise  # nothing was heard: an empty result would only mislead
             failure = error
@@ -92,12 +96,7 @@ def follow(
         stream.summary.wall_s = time.monotonic() - stream.began_s
         terminal.stop()
         _log.info("%s", stream.summary.text())
-        for output in outputs:
-            try:
-                output.finish()
-                _log.info("wrote %s", output.path)
-            except BeattrackError as error:
-                failure = failure or error
+        stream.finish()
     except BaseException:
         for output in outputs:
             output.abandon()
@@ -106,6 +105,7 @@ def follow(
         terminal.stop()
     if failure is not None:
         raise failure
+    return stream.complete
 
 
 class _Stream:
@@ -121,9 +121,10 @@ class _Stream:
     ) -> None:
         self._source = source
         self._tracker = tracker
-        self._outputs = outputs
+        self._outputs = list(outputs)  # those that have not failed
         self._terminal = terminal
         self._format = formatter
+        self.complete = True  # whether no output has failed
         self.summary = Summary(source.name)
         self.began_s = time.monotonic()
 
@@ -138,8 +139,9 @@ class _Stream:
             for block in blocks:
                 if stop.asked:
                     break
-                for output in self._outputs:
-                    output.audio(block)
+                for output in list(self._outputs):
+                    with self._guarded(output):
+                        output.audio(block)
                 self._deliver(tracker.push(block))
                 peak = float(np.abs(block).max()) if len(block) else 0.0
                 self._terminal.update(source, tracker, peak)
@@ -153,11 +155,30 @@ class _Stream:
         for output in self._outputs:
             output.frame(time_s, beat, downbeat)
 
+    def finish(self) -> None:
+        """Finish the outputs."""
+        for output in list(self._outputs):
+            with self._guarded(output):
+                output.finish()
+                _log.info("wrote %s", output.path)
+
+    @contextlib.contextmanager
+    def _guarded(self, output: Output) -> Iterator[None]:
+        """Give ``output`` up if it fails."""
+        try:
+            yield
+        except OutputError as error:
+            _log.error("%s", error)
+            output.abandon()
+            self._outputs.remove(output)
+            self.complete = False
+
     def _deliver(self, events: list[Event]) -> None:
         for event in events:
             self.summary.event(event)
-            for output in self._outputs:
-                output.event(event)
+            for output in list(self._outputs):
+                with self._guarded(output):
+                    output.event(event)
             self._terminal.event(event)
             line = self._format(event) if self._format is not None else None
             if line is not None:

@@ -78,23 +78,23 @@ class Job:
         plans = make_plans(stems, request.wanted, inputs)
         model = load_model(request.model)
         if request.mic:
-            self._listen(model, plans[0])
-            return self._stop.exit_code
-        failed = 0
+            complete = self._listen(model, plans[0])
+            return self._stop.exit_code or int(not complete)
+        complete = True
         for path, plan in zip(request.files, plans, strict=True):
             try:
-                self._read(model, path, plan)
+                complete &= self._read(model, path, plan)
             except BeattrackError as error:
                 if len(plans) == 1:
                     raise
                 _log.error("%s", error)
-                failed = 1
+                complete = False
             if self._stop.asked:
                 break
-        return self._stop.exit_code or failed
+        return self._stop.exit_code or int(not complete)
 
-    def _read(self, model: ActivationModel, path: Path, plan: Plan) -> None:
-        """Track one file."""
+    def _read(self, model: ActivationModel, path: Path, plan: Plan) -> bool:
+        """Track one file; return whether all its results were written."""
         from beattrack_runtime.sources import FileSource
 
         # Played in real time, blocks are as long as the tracker's frames.
@@ -102,10 +102,10 @@ class Job:
         with contextlib.closing(source):
             if len(self._request.files) > 1:
                 self._headline(path)
-            self._track(model, source, plan)
+            return self._track(model, source, plan)
 
-    def _listen(self, model: ActivationModel, plan: Plan) -> None:
-        """Track live sound."""
+    def _listen(self, model: ActivationModel, plan: Plan) -> bool:
+        """Track live sound; return whether all its results were written."""
         from beattrack_runtime.microphone import MicSource
 
         source = MicSource(self._request.device)
@@ -115,15 +115,15 @@ class Job:
                 "Listening to '%s' at %d Hz in %s; Ctrl-C ends.",
                 source.name, source.sample_rate, channels,
             )  # fmt: skip
-            self._track(model, source, plan)
+            return self._track(model, source, plan)
 
-    def _track(self, model: ActivationModel, source: Source, plan: Plan) -> None:
+    def _track(self, model: ActivationModel, source: Source, plan: Plan) -> bool:
         from beattrack_runtime.following import follow
         from beattrack_runtime.session import LiveTracker
 
         tracker = LiveTracker(model, source.sample_rate)
         outputs = _open_outputs(plan, source)
-        follow(
+        return follow(
             source, tracker, outputs, self._terminal, self._format, self._stop,
             self._request.realtime,
         )  # fmt: skip

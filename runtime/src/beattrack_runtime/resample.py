@@ -49,7 +49,7 @@ class StreamResampler:
     def reset(self) -> None:
         """Forget all input; the next sample is the first."""
         # The window of output 0 begins half - 1 samples before the first input sample.
-        self._buffer = np.zeros(self._half - 1, np.float32)
+        self._buffer: NDArray[np.float32] = np.zeros(self._half - 1, np.float32)
         self._begin = 1 - self._half  # stream index of _buffer[0]
         self._taken = 0  # input samples so far
         self._made = 0  # output samples so far

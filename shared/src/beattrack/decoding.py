@@ -25,9 +25,7 @@ class Estimate:
 
     phase: float  # beats since the last beat, 0-1
     period: float  # frames per beat
-    position: int  # beat in bar of the last beat, from 1
-    beats_per_bar: int
-    next_position: int  # beat in bar of the coming beat
+    slots: tuple[float, ...]  # belief in each slot of the state space for the last beat
     confidence: float  # 0-1, probability of this reading of tempo and phase
 
 
@@ -109,13 +107,10 @@ class BarPointerFilter:
         period = float(np.exp(self._log_period[best] + weight @ tempo_away[near] / total))
         # States on the far side of the bar pointer's wrap belong to the neighbouring beat.
         slots = self._slot_weights(near, away[near] + space.phase[best], phase)
-        slot = int(slots.argmax())
         return Estimate(
             phase=phase % 1.0,
             period=period,
-            position=int(space.slot_position[slot]),
-            beats_per_bar=int(space.slot_beats[slot]),
-            next_position=int(space.slot_position[space.next_slot[slot]]),
+            slots=tuple(slots.tolist()),
             confidence=min(total, 1.0),
         )
 

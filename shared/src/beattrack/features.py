@@ -81,9 +81,10 @@ class FeatureStream:
         """Forget everything heard so far."""
         config, (channels, bands) = self.config, self._shape
         # float32 [window + pending]: history, then samples not yet covered by a frame
-        self._samples = np.zeros(config.window - config.hop, dtype=np.float32)
+        self._samples: NDArray[np.float32] = np.zeros(config.window - config.hop, dtype=np.float32)
         # float32 [flux_lag, channels, bands]: the last log spectra
-        self._spectra = np.zeros((config.flux_lag, channels, bands), dtype=np.float32)
+        shape = (config.flux_lag, channels, bands)
+        self._spectra: NDArray[np.float32] = np.zeros(shape, dtype=np.float32)
         # float32 [channels, flux_bands]: running mean of flux, not yet corrected for its start
         self._mean = np.zeros((channels, config.flux_bands), dtype=np.float32)
         self._mean_weight = np.float32(0)  # sum of the weights in the mean, 0-1
@@ -136,7 +137,8 @@ class FeatureStream:
         np.maximum(widened[..., 1:], earlier[..., :-1], out=widened[..., 1:])
         np.maximum(widened[..., :-1], earlier[..., 1:], out=widened[..., :-1])
         rise = np.maximum(logspec - widened, 0)
-        flux = np.add.reduceat(rise, self._group_starts, axis=2) / self._group_sizes
+        flux: NDArray[np.float32] = np.add.reduceat(rise, self._group_starts, axis=2)
+        flux /= self._group_sizes
         self._spectra = history[-lag:].copy()
         return self._normalise(flux)
 

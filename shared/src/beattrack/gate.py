@@ -10,8 +10,8 @@ from beattrack.events import TrackerState
 SILENCE_DBFS = -66.0  # RMS of a hop; below it nothing sounds
 SILENCE_S = 2.0  # and after this long it is silence, not a rest
 CONFIDENCE_S = 1.5  # time constant of the confidence
-LOCK_AT = 0.30  # smoothed confidence at which beats begin
-LOSE_AT = 0.15  # and below which they end
+LOCK_AT = 0.5  # smoothed confidence at which beats begin; noise stays below, music is mostly above
+LOSE_AT = 0.25  # and below which they end
 
 
 class Gate:

@@ -13,8 +13,11 @@ from beattrack.decoding import BarPointerFilter, Estimate
 from beattrack.events import Beat, Event, StateChange, TrackerState
 from beattrack.features import FeatureStream
 from beattrack.gate import Gate
+from beattrack.statespace import StateSpace
 
 MIN_GAP = 0.6  # of a beat: two reports are at least this far apart
+BAR_HOLD = 10.0  # another reading of the bar must be this many times as likely to replace one
+MAX_COUNTED = 8  # beats over which the bar is counted on when none was reported
 MAX_LATE_S = 0.1  # a beat found later than this after it sounded is no longer reported
 
 
@@ -26,15 +29,17 @@ class BeatReporter:
     when it has been confirmed.
     """
 
-    def __init__(self, fps: float, latency_frames: int, config: DecoderConfig) -> None:
+    def __init__(self, space: StateSpace, fps: float, latency: int, config: DecoderConfig) -> None:
+        self._space = space
         self._fps = fps
-        self._latency = latency_frames
+        self._latency = latency
         self._config = config
         self.reset()
 
     def reset(self) -> None:
         """Forget the last beat."""
         self._last_s = -np.inf
+        self._slot: int | None = None  # of the last beat reported
         self.next_beat_s: float | None = None
 
     def step(self, frame: int, now_s: float, estimate: Estimate) -> Beat | None:
@@ -53,16 +58,35 @@ class BeatReporter:
         self.next_beat_s = due_s + period_s
         if due_s - self._last_s < MIN_GAP * period_s or now_s - due_s > MAX_LATE_S or due_s < 0:
             return None
-        self._last_s = due_s
-        bar = estimate.beats_per_bar
+        slot = self._read_bar(estimate, passed, round((due_s - self._last_s) / period_s)
+                              if self._slot is not None else 0)  # fmt: skip
+        self._last_s, self._slot = due_s, slot
         return Beat(
             time_s=float(due_s),
-            position=(estimate.position - 1 + passed) % bar + 1,
-            beats_per_bar=bar,
+            position=int(self._space.slot_position[slot]),
+            beats_per_bar=int(self._space.slot_beats[slot]),
             tempo_bpm=60 / period_s,
             confidence=estimate.confidence,
             emitted_s=now_s,
         )
+
+    def _read_bar(self, estimate: Estimate, passed: int, gap: int) -> int:
+        """Return the slot of the beat due: the bar counted so far, unless another is far likelier.
+
+        ``passed`` beats lie between the estimate and the beat due, ``gap`` between reports.
+        """
+        weights = np.zeros(len(estimate.slots))
+        slots = np.arange(len(weights))
+        for _ in range(passed):
+            slots = self._space.next_slot[slots]
+        np.add.at(weights, slots, estimate.slots)
+        likeliest = int(weights.argmax())
+        if self._slot is None:
+            return likeliest
+        counted = self._slot
+        for _ in range(min(gap, MAX_COUNTED)):
+            counted = int(self._space.next_slot[counted])
+        return counted if weights[likeliest] < BAR_HOLD * weights[counted] else likeliest
 
 
 class BeatTracker:
@@ -93,7 +117,7 @@ class BeatTracker:
         self._features = FeatureStream(model.features)
         self._fps = model.features.fps
         self._filter = BarPointerFilter(config, self._fps)
-        self._reporter = BeatReporter(self._fps, model.latency_frames, config)
+        self._reporter = BeatReporter(self._filter.space, self._fps, model.latency_frames, config)
         self._gate = Gate(self._fps)
         self._input_delay_s = input_delay_s
         self.on_frame: Callable[[float, float, float], None] | None = None
@@ -103,7 +127,8 @@ class BeatTracker:
         """Forget everything heard so far; the next sample is at time 0."""
         for part in (self._model, self._features, self._filter, self._reporter, self._gate):
             part.reset()
-        self._pending = np.empty(0, dtype=np.float32)  # float32 [< hop]: samples short of a hop
+        # float32 [< hop]: samples short of a hop
+        self._pending: NDArray[np.float32] = np.empty(0, dtype=np.float32)
         self._frame = 0
         self._samples = 0
         self._estimate: Estimate | None = None

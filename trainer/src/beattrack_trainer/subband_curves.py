@@ -104,8 +104,8 @@ def log_points(
     """
     hertz = np.geomspace(20.0, 16000.0, POINTS)
     grid = np.linspace(0, sample_rate / 2, len(curve))
-    gain = np.interp(hertz, grid, curve)
-    return hertz, gain / gain.max()
+    gain = np.asarray(np.interp(hertz, grid, curve))
+    return np.asarray(hertz, dtype=np.float64), gain / gain.max()
 
 
 def write_curve(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections import deque
 from pathlib import Path
@@ -60,7 +61,7 @@ class ClickOutput:
             )
         except (OSError, soundfile.SoundFileError) as error:
             self._pending.abandon()
-            raise OutputError(f"Cannot write '{path}': {error}.") from None
+            raise OutputError(f"Cannot write '{path}': {str(error).rstrip('.')}.") from None
 
     def audio(self, block: NDArray[np.float32]) -> None:
         """Take audio, float32 [n, channels]; what has waited long enough is written."""
@@ -80,20 +81,24 @@ class ClickOutput:
             self._due.append((round(event.time_s * self._rate), self._clicks[event.is_downbeat]))
 
     def finish(self) -> None:
-        """Write what has been held back and close the file."""
+        """Write what has been held back and close the file. Raises OutputError."""
+        while self._blocks:
+            self._write()
         try:
-            while self._blocks:
-                self._write()
             self._file.close()
-        except soundfile.SoundFileError as error:
-            self._pending.abandon()
-            raise OutputError(f"Cannot write '{self.path}': {error}.") from None
+        except soundfile.SoundFileError:
+            raise self._failure() from None
         self._pending.commit()
 
     def abandon(self) -> None:
         """Remove the file."""
-        self._file.close()
+        with contextlib.suppress(soundfile.SoundFileError):
+            self._file.close()
         self._pending.abandon()
+
+    def _failure(self) -> OutputError:
+        # libsndfile says no more than 'System error'.
+        return OutputError(f"Cannot write '{self.path}': is the disk full?")
 
     def _write(self) -> None:
         """Mix the clicks into the oldest block and write it."""
@@ -112,8 +117,8 @@ class ClickOutput:
             return
         try:
             self._file.write(np.clip(block, -1.0, 1.0))
-        except soundfile.SoundFileError as error:
-            raise OutputError(f"Cannot write '{self.path}': {error}.") from None
+        except soundfile.SoundFileError:
+            raise self._failure() from None
 
 
 def _click(frequency: float, sample_rate: int) -> NDArray[np.float32]:
@@ -121,4 +126,5 @@ def _click(frequency: float, sample_rate: int) -> NDArray[np.float32]:
     time = np.arange(max(1, round(CLICK_S * sample_rate))) / sample_rate
     frequency = min(frequency, 0.4 * sample_rate)
     envelope = np.exp(-time / (CLICK_S / 6)) * np.minimum(1.0, time / 0.001)
-    return (CLICK_LEVEL * envelope * np.sin(2 * np.pi * frequency * time)).astype(np.float32)
+    tone = CLICK_LEVEL * envelope * np.sin(2 * np.pi * frequency * time)
+    return np.asarray(tone, dtype=np.float32)

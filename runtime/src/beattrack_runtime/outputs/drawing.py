@@ -12,6 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.gridspec import GridSpec
 from matplotlib.patches import ConnectionPatch
 from matplotlib.ticker import FuncFormatter, MaxNLocator
+from numpy.typing import NDArray
 
 from beattrack_runtime.errors import OutputError, reason
 from beattrack_runtime.stats import clock
@@ -183,7 +184,7 @@ def _beat_lines(axis: Axes, beats: list[Beat], numbers: bool) -> None:
             )  # fmt: skip
 
 
-def _wave_axis(axis: Axes, low: np.ndarray, high: np.ndarray) -> None:
+def _wave_axis(axis: Axes, low: NDArray[np.float64], high: NDArray[np.float64]) -> None:
     """Scale a waveform to its loudest sample."""
     peak = max([0.01, *np.abs(low), *np.abs(high)])
     axis.set_ylim(-1.08 * peak, 1.08 * peak)
