@@ -31,7 +31,7 @@ bench *ARGS: _runtime
 export-onnx run="runs/starter" out="runs/starter.onnx" *ARGS: _test-env
     .venv-test/bin/trainer export {{run}} {{out}} {{ARGS}}
 
-# Repeat the shipped starter model from nothing: some hours on two cores (docs/starter-model.md)
+# Repeat the shipped starter model from nothing: about an hour on two idle cores (docs/training.md)
 starter-model groove pop909 jobs="2": _test-env
     bash scripts/starter_model.sh {{groove}} {{pop909}} {{jobs}}
 

@@ -31,15 +31,14 @@ system_packages() {
     if [ "$(id -u)" = 0 ]; then
         echo "installing ${missing[*]}" >&2
         { apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-            apt-get install -qq -y --no-install-recommends "${missing[@]}"; } >/dev/null 2>&1 && return
+            apt-get install -qq -y --no-install-recommends "${missing[@]}"; } >/dev/null && return
     fi
     echo "note: tests that need them will skip; to run them: sudo apt-get install ${missing[*]}" >&2
 }
-if [ "$kind" = test ] && command -v dpkg-query >/dev/null; then system_packages; fi
-
 stamp=$venv/.made-$(cat scripts/environment.sh runtime/requirements.txt tests/requirements.txt \
     ./*/pyproject.toml | sha256sum | cut -c1-16)
 [ -e "$stamp" ] && exit 0
+if [ "$kind" = test ] && command -v dpkg-query >/dev/null; then system_packages; fi
 
 echo "making $venv with $("$python" --version); this happens once" >&2
 "$python" -m venv --clear "$venv"

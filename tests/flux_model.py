@@ -10,20 +10,22 @@ from beattrack.config import DecoderConfig, FeatureConfig
 
 
 class FluxModel:
-    """An ActivationModel that needs no learning and no state."""
+    """An ActivationModel that needs no learning; its state delays the answer by one frame."""
 
     def __init__(self, decoder: DecoderConfig | None = None) -> None:
         self.features = FeatureConfig(kind="flux")
         self.decoder = decoder or DecoderConfig()
-        self.latency_frames = 2
+        self.latency_frames = 3
+        self.reset()
 
     def step(self, frames: NDArray[np.float32]) -> Activations:
-        mean = frames.mean(axis=(1, 2))
+        joined = np.append(self._last, frames.mean(axis=(1, 2)))
+        mean, self._last = joined[:-1], joined[-1]
         beat = 1 / (1 + np.exp(4.86 - 3.54 * mean))
         return Activations(beat, 0.25 * beat, np.empty((len(frames), 0), np.float32))
 
     def reset(self) -> None:
-        pass
+        self._last = 0.0
 
 
 def drum_loop(seconds: float, bpm: float, sample_rate: int = 22050, start_s: float = 0.0):

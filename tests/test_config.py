@@ -40,6 +40,7 @@ def test_unknown_key_names_the_nearest():
         (ModelConfig, {"flux_bins": 0, "flux_mix": 0.5}, "flux_mix"),
         (DecoderConfig, {"min_bpm": 200, "max_bpm": 100}, "min_bpm"),
         (DecoderConfig, {"min_bpm": 100, "max_bpm": 101}, "max_bpm"),
+        (DecoderConfig, {"min_bpm": 20, "max_bpm": 400, "beats_per_bar": [7, 12]}, "real time"),
         (DecoderConfig, {"beats_per_bar": []}, "beats_per_bar"),
         (DecoderConfig, {"beats_per_bar": [4.0]}, "beats_per_bar.*int"),
     ],

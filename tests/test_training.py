@@ -20,6 +20,9 @@ from beattrack_trainer.train import load_run, train
 from flux_model import drum_loop
 
 SMALL = ModelConfig(model="tcn", dim=16, depth=4, dropout=0.0)
+FAST = TrainConfig(steps=60, batch_size=4, frames=500, warmup_steps=10, threads=1,
+                   validation_share=0.3, validate_every=30, learning_rate=5e-3,
+                   average_decay=0.9)  # fmt: skip
 
 
 def write_set(folder, count, seconds=12.0):
@@ -38,10 +41,7 @@ def stage(tmp_path_factory):
     base = tmp_path_factory.mktemp("training")
     write_set(base / "set", 12)
     assert preprocess(base / "set", base / "store", FeatureConfig()) == []
-    config = TrainConfig(steps=60, batch_size=4, frames=500, warmup_steps=10, threads=1,
-                         validation_share=0.3, validate_every=30, learning_rate=5e-3,
-                         average_decay=0.9)  # fmt: skip
-    train([base / "store"], base / "run", SMALL, config)
+    train([base / "store"], base / "run", SMALL, FAST)
     return base
 
 
@@ -94,13 +94,38 @@ def test_a_checkpoint_is_never_executed(stage, tmp_path):
     assert not (tmp_path / "boom").exists()
 
 
-def test_an_interrupted_run_goes_on(stage, tmp_path):
-    config = TrainConfig(steps=4, batch_size=2, frames=200, warmup_steps=2, threads=1,
-                         validation_share=0.3)  # fmt: skip
-    train([stage / "store"], tmp_path / "run", SMALL, config)
-    (tmp_path / "run" / "weights.pt").unlink()  # as if it had been killed before the end
-    train([stage / "store"], tmp_path / "run", SMALL, config)
-    assert (tmp_path / "run" / "weights.pt").exists()
+def test_a_finished_run_is_left_alone(stage):
+    before = [(stage / "run" / n).read_bytes() for n in ("weights.pt", "run.json")]
+    train([stage / "store"], stage / "run", SMALL, FAST)
+    assert [(stage / "run" / n).read_bytes() for n in ("weights.pt", "run.json")] == before
+
+
+def test_an_interrupted_run_goes_on_to_the_same_weights(stage, tmp_path, monkeypatch):
+    from beattrack_trainer import train as module
+    from beattrack_trainer.datasets import Excerpts
+
+    config = TrainConfig(steps=260, batch_size=1, frames=200, warmup_steps=2, threads=1,
+                         validation_share=0.3, validate_every=1000)  # fmt: skip
+    train([stage / "store"], tmp_path / "whole", SMALL, config)
+    asked = []
+    plain = Excerpts.__getitem__
+
+    def stopping(self, index):
+        asked.append(self._indices[index])
+        if len(asked) == 256:  # after the checkpoint at step 250
+            raise RuntimeError("power failure")
+        return plain(self, index)
+
+    monkeypatch.setattr(module.Excerpts, "__getitem__", stopping)
+    with pytest.raises(RuntimeError, match="power failure"):
+        train([stage / "store"], tmp_path / "cut", SMALL, config)
+    with pytest.raises(ConfigError, match="no finished run"):
+        load_run(tmp_path / "cut")
+    asked.clear()
+    train([stage / "store"], tmp_path / "cut", SMALL, config)
+    assert asked[0] == 250
+    whole, cut = (load_run(tmp_path / n)[0].state_dict() for n in ("whole", "cut"))
+    assert all(np.allclose(whole[k], cut[k], atol=1e-6) for k in whole)
 
 
 def test_preprocess_skips_what_is_broken_and_says_so(tmp_path):
@@ -132,7 +157,13 @@ def test_settings_are_words():
 
 @pytest.mark.parametrize(
     ("words", "says"),
-    [(["step=3"], "did you mean 'steps'"), (["model"], "key=value"), (["steps=many"], "steps")],
+    [
+        (["step=3"], "did you mean 'steps'"),
+        (["model"], "key=value"),
+        (["steps=many"], "steps"),
+        (["steps=-5"], "steps"),
+        (["sources=[bass"], "cannot be read"),
+    ],
 )
 def test_bad_settings_are_named(words, says):
     with pytest.raises(ConfigError, match=says):
@@ -160,9 +191,10 @@ def test_tempo_targets():
 
 def test_stretch_moves_time():
     frames = np.arange(100, dtype=np.float32)[:, None, None]
-    fast = stretch(frames, 1.5, 60)
-    assert fast[10, 0, 0] == pytest.approx(15)
-    assert stretch(frames, 1.0, 60).shape == (60, 1, 1)
+    fast = stretch(frames, 1.5, 60, delay=2)
+    # frame 10 speaks of time 8.5; 1.5 times as fast that is 12.75, of which frame 14.25 spoke
+    assert fast[10, 0, 0] == pytest.approx(14.25)
+    assert stretch(frames, 1.0, 60, delay=2).shape == (60, 1, 1)
 
 
 def test_colour_keeps_shape_and_range():

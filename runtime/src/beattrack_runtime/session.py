@@ -36,7 +36,7 @@ class LiveTracker:
     def __init__(
         self,
         model: ActivationModel,
-        sample_rate: int | None = None,
+        sample_rate: float | None = None,
         decoder: DecoderConfig | None = None,
     ) -> None:
         """Wrap ``model`` for input at ``sample_rate`` Hz (None: the model's own).
@@ -45,7 +45,7 @@ class LiveTracker:
             ValueError: a sample rate outside 1000-768000 Hz.
         """
         rate = model.features.sample_rate
-        self.sample_rate = rate if sample_rate is None else sample_rate
+        self.sample_rate = rate if sample_rate is None else _whole(sample_rate)
         if not MIN_RATE <= self.sample_rate <= MAX_RATE:
             raise ValueError(
                 f"sample_rate={self.sample_rate} is not possible: "
@@ -168,7 +168,7 @@ class LiveTracker:
 
 def open_tracker(
     model: str | Path | None = None,
-    sample_rate: int | None = None,
+    sample_rate: float | None = None,
     decoder: DecoderConfig | None = None,
 ) -> LiveTracker:
     """Open a tracker for live audio.
@@ -190,6 +190,13 @@ def load_model(path: str | Path | None = None) -> ActivationModel:
     from beattrack_runtime.onnx_model import OnnxModel
 
     return OnnxModel(STARTER_MODEL if path is None else path)
+
+
+def _whole(sample_rate: float) -> int:
+    """Return a rate as an integer: sound libraries state it as a float. Raises ValueError."""
+    if not float(sample_rate).is_integer():
+        raise ValueError(f"sample_rate={sample_rate} is not possible: it must be a whole number.")
+    return int(sample_rate)
 
 
 def _check(samples: NDArray[np.generic]) -> None:

@@ -24,7 +24,8 @@ class ConfigError(ValueError):
     """A configuration key is unknown, of a wrong type or out of range; the text is one sentence."""
 
 
-def _require(condition: bool, key: str, value: object, allowed: str) -> None:
+def require(condition: bool, key: str, value: object, allowed: str) -> None:
+    """Raise ConfigError, naming key, value and what is allowed, unless the condition holds."""
     if not condition:
         raise ConfigError(f"{key}={value!r} is not possible: it must be {allowed}.")
 
@@ -76,21 +77,21 @@ class Config:
 def _coerce(key: str, value: object, default: object) -> object:
     """Check ``value`` against the type of the field's default; lists become tuples."""
     if isinstance(default, bool):
-        _require(isinstance(value, bool), key, value, "true or false")
+        require(isinstance(value, bool), key, value, "true or false")
     elif isinstance(default, int):
-        _require(isinstance(value, int) and not isinstance(value, bool), key, value, "an integer")
+        require(isinstance(value, int) and not isinstance(value, bool), key, value, "an integer")
     elif isinstance(default, float):
         ok = isinstance(value, (int, float)) and not isinstance(value, bool)
-        _require(ok and math.isfinite(value), key, value, "a finite number")  # type: ignore[arg-type]
+        require(ok and math.isfinite(value), key, value, "a finite number")  # type: ignore[arg-type]
         return float(value)  # type: ignore[arg-type]
     elif isinstance(default, str):
-        _require(isinstance(value, str), key, value, "a text")
+        require(isinstance(value, str), key, value, "a text")
     elif isinstance(default, tuple):
-        _require(isinstance(value, (list, tuple)), key, value, "a list")
+        require(isinstance(value, (list, tuple)), key, value, "a list")
         kind: type = type(default[0])
         items: tuple[object, ...] = tuple(value)  # type: ignore[arg-type]
         ok = all(isinstance(i, kind) and not isinstance(i, bool) for i in items)
-        _require(ok, key, value, f"a list of {kind.__name__}")
+        require(ok, key, value, f"a list of {kind.__name__}")
         return items
     return value
 
@@ -114,28 +115,22 @@ class FeatureConfig(Config):
     sources: tuple[str, ...] = ("bass", "drums")  # which sub-bands, when bpfed
 
     def __post_init__(self) -> None:
-        _require(8000 <= self.sample_rate <= 192000, "sample_rate", self.sample_rate, "8000-192000")
-        _require(16 <= self.window <= 65536, "window", self.window, "16-65536")
-        _require(1 <= self.hop <= self.window, "hop", self.hop, f"1-{self.window} (the window)")
-        _require(
-            1 <= self.bands_per_octave <= 96, "bands_per_octave", self.bands_per_octave, "1-96"
-        )
-        _require(
-            0 < self.fmin < self.fmax, "fmin", self.fmin, f"above 0 and below fmax={self.fmax}"
-        )
+        require(8000 <= self.sample_rate <= 192000, "sample_rate", self.sample_rate, "8000-192000")
+        require(16 <= self.window <= 16384, "window", self.window, "16-16384")
+        require(1 <= self.hop <= self.window, "hop", self.hop, f"1-{self.window} (the window)")
+        require(1 <= self.bands_per_octave <= 96, "bands_per_octave", self.bands_per_octave, "1-96")
+        require(0 < self.fmin < self.fmax, "fmin", self.fmin, f"above 0 and below fmax={self.fmax}")
         nyquist = self.sample_rate / 2
-        _require(
+        require(
             self.fmax <= nyquist, "fmax", self.fmax, f"at most {nyquist} (half the sample rate)"
         )
-        _require(0 < self.log_mul <= 1e9, "log_mul", self.log_mul, "above 0")
-        _require(
-            self.kind in FEATURE_KINDS, "kind", self.kind, f"one of {', '.join(FEATURE_KINDS)}"
-        )
-        _require(1 <= self.flux_bands <= 64, "flux_bands", self.flux_bands, "1-64")
-        _require(1 <= self.flux_lag <= 16, "flux_lag", self.flux_lag, "1-16")
-        _require(0.1 <= self.flux_mean_s <= 60, "flux_mean_s", self.flux_mean_s, "0.1-60")
+        require(0 < self.log_mul <= 1e9, "log_mul", self.log_mul, "above 0")
+        require(self.kind in FEATURE_KINDS, "kind", self.kind, f"one of {', '.join(FEATURE_KINDS)}")
+        require(1 <= self.flux_bands <= 64, "flux_bands", self.flux_bands, "1-64")
+        require(1 <= self.flux_lag <= 16, "flux_lag", self.flux_lag, "1-16")
+        require(0.1 <= self.flux_mean_s <= 60, "flux_mean_s", self.flux_mean_s, "0.1-60")
         known = set(self.sources) <= set(SOURCES) and len(set(self.sources)) == len(self.sources)
-        _require(bool(self.sources) and known, "sources", list(self.sources),
+        require(bool(self.sources) and known, "sources", list(self.sources),
                  f"a list of different names out of {', '.join(SOURCES)}")  # fmt: skip
 
     @property
@@ -166,18 +161,18 @@ class ModelConfig(Config):
     flux_mix: float = 0.5  # share of the no-learning flux logit in the beat logit
 
     def __post_init__(self) -> None:
-        _require(self.model in MODEL_KINDS, "model", self.model, f"one of {', '.join(MODEL_KINDS)}")
-        _require(1 <= self.channels <= 8, "channels", self.channels, "1-8")
-        _require(1 <= self.bins <= 1024, "bins", self.bins, "1-1024")
-        _require(0 <= self.flux_bins <= self.bins, "flux_bins", self.flux_bins, f"0-{self.bins}")
-        _require(16 <= self.dim <= 512 and self.dim % 16 == 0, "dim", self.dim, "a multiple of 16")
-        _require(1 <= self.depth <= 12, "depth", self.depth, "1-12")
-        _require(2 <= self.kernel <= 15, "kernel", self.kernel, "2-15")
-        _require(1 <= self.tempo_bins <= 1000, "tempo_bins", self.tempo_bins, "1-1000")
-        _require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and below 1")
-        _require(0 <= self.label_delay <= 10, "label_delay", self.label_delay, "0-10")
-        _require(0 <= self.flux_mix <= 1, "flux_mix", self.flux_mix, "0-1")
-        _require(self.flux_mix == 0 or self.flux_bins > 0, "flux_mix", self.flux_mix,
+        require(self.model in MODEL_KINDS, "model", self.model, f"one of {', '.join(MODEL_KINDS)}")
+        require(1 <= self.channels <= 8, "channels", self.channels, "1-8")
+        require(1 <= self.bins <= 1024, "bins", self.bins, "1-1024")
+        require(0 <= self.flux_bins <= self.bins, "flux_bins", self.flux_bins, f"0-{self.bins}")
+        require(16 <= self.dim <= 512 and self.dim % 16 == 0, "dim", self.dim, "a multiple of 16")
+        require(1 <= self.depth <= 12, "depth", self.depth, "1-12")
+        require(2 <= self.kernel <= 15, "kernel", self.kernel, "2-15")
+        require(1 <= self.tempo_bins <= 1000, "tempo_bins", self.tempo_bins, "1-1000")
+        require(0 <= self.dropout < 1, "dropout", self.dropout, "0 or more and below 1")
+        require(0 <= self.label_delay <= 10, "label_delay", self.label_delay, "0-10")
+        require(0 <= self.flux_mix <= 1, "flux_mix", self.flux_mix, "0-1")
+        require(self.flux_mix == 0 or self.flux_bins > 0, "flux_mix", self.flux_mix,
                  "0 when the features have no flux bins")  # fmt: skip
 
 
@@ -193,30 +188,40 @@ class DecoderConfig(Config):
     tempo_spread: float = 0.7  # its standard deviation in octaves
     beat_gain: float = 10.0  # factor on the odds of a beat
     beat_power: float = 0.7  # exponent of the odds of a beat: how far the activation is trusted
+    tempo_power: float = (
+        0.005  # exponent, each frame, of the model's tempo probabilities; 0 ignores them
+    )
     downbeat_power: float = 0.6  # the same for a downbeat among beats; 0 ignores downbeats
     downbeat_share: float = 0.4  # share of downbeats that speaks neither for nor against one
     offset_s: float = 0.0  # added to every beat time: the model's bias on development data
     ahead_s: float = 0.02  # a beat is reported once it is expected within this time
 
     def __post_init__(self) -> None:
-        _require(20 <= self.min_bpm < self.max_bpm, "min_bpm", self.min_bpm,
+        require(20 <= self.min_bpm < self.max_bpm, "min_bpm", self.min_bpm,
                  f"at least 20 and below max_bpm={self.max_bpm}")  # fmt: skip
-        _require(self.max_bpm <= 400, "max_bpm", self.max_bpm, "at most 400")
+        require(self.max_bpm <= 400, "max_bpm", self.max_bpm, "at most 400")
         wide = self.max_bpm >= 1.2 * self.min_bpm
-        _require(wide, "max_bpm", self.max_bpm, f"at least 1.2 times min_bpm={self.min_bpm}")
+        require(wide, "max_bpm", self.max_bpm, f"at least 1.2 times min_bpm={self.min_bpm}")
         ok = all(1 <= b <= 12 for b in self.beats_per_bar)
         ok = ok and 1 <= len(set(self.beats_per_bar)) == len(self.beats_per_bar) <= 8
-        _require(ok, "beats_per_bar", list(self.beats_per_bar), "1 to 8 different numbers of 1-12")
-        _require(1 <= self.tempo_change <= 10000, "tempo_change", self.tempo_change, "1-10000")
-        _require(
+        require(ok, "beats_per_bar", list(self.beats_per_bar), "1 to 8 different numbers of 1-12")
+        # What a filter step costs grows with the states; the default has about 26 thousand.
+        states = sum(self.beats_per_bar) * (60 / self.min_bpm + 60 / self.max_bpm) / 2
+        states *= math.log(self.max_bpm / self.min_bpm)
+        require(states <= 60, "beats_per_bar", list(self.beats_per_bar),
+                 f"fewer or shorter bars for {self.min_bpm:g}-{self.max_bpm:g} bpm, or real time "
+                 "cannot be kept")  # fmt: skip
+        require(1 <= self.tempo_change <= 10000, "tempo_change", self.tempo_change, "1-10000")
+        require(
             20 <= self.tempo_centre_bpm <= 400, "tempo_centre_bpm", self.tempo_centre_bpm, "20-400"
         )
-        _require(0.05 <= self.tempo_spread <= 100, "tempo_spread", self.tempo_spread, "0.05-100")
-        _require(1e-3 <= self.beat_gain <= 1e3, "beat_gain", self.beat_gain, "0.001-1000")
-        _require(0 < self.beat_power <= 10, "beat_power", self.beat_power, "above 0, at most 10")
-        _require(0 <= self.downbeat_power <= 10, "downbeat_power", self.downbeat_power, "0-10")
-        _require(
+        require(0.05 <= self.tempo_spread <= 100, "tempo_spread", self.tempo_spread, "0.05-100")
+        require(1e-3 <= self.beat_gain <= 1e3, "beat_gain", self.beat_gain, "0.001-1000")
+        require(0 < self.beat_power <= 10, "beat_power", self.beat_power, "above 0, at most 10")
+        require(0 <= self.tempo_power <= 1, "tempo_power", self.tempo_power, "0-1")
+        require(0 <= self.downbeat_power <= 10, "downbeat_power", self.downbeat_power, "0-10")
+        require(
             0.05 <= self.downbeat_share <= 0.95, "downbeat_share", self.downbeat_share, "0.05-0.95"
         )
-        _require(-0.2 <= self.offset_s <= 0.2, "offset_s", self.offset_s, "-0.2 to 0.2")
-        _require(-0.2 <= self.ahead_s <= 0.5, "ahead_s", self.ahead_s, "-0.2 to 0.5")
+        require(-0.2 <= self.offset_s <= 0.2, "offset_s", self.offset_s, "-0.2 to 0.2")
+        require(-0.2 <= self.ahead_s <= 0.5, "ahead_s", self.ahead_s, "-0.2 to 0.5")

@@ -15,6 +15,8 @@ from beattrack.statespace import build_state_space
 NEAR_PHASE = 0.15
 NEAR_TEMPO = 0.08
 NEW_PULSE = 1e-4  # probability in a frame that a new pulse starts there
+TEMPO_WIDTH = 0.03  # octaves, standard deviation: tempo classes this near speak for a tempo
+TEMPO_CLIP = 0.02  # of the likeliest tempo's probability: a tempo is never ruled out
 CLIP = 1e-3  # activations are kept this far from 0 and 1
 SHARE_CLIP = 0.02  # and the share of downbeats among beats this far
 
@@ -40,6 +42,9 @@ class BarPointerFilter:
 
     def __init__(self, config: DecoderConfig, fps: float) -> None:
         self.config = config
+        self._fps = fps
+        # float32 [classes, tempi]: which tempo classes speak for a tempo, made at the first frame
+        self._tempo_window: NDArray[np.float32] | None = None
         self.space = build_state_space(config, fps)
         space = self.space
         self._before_end = space.ends - 1
@@ -58,14 +63,27 @@ class BarPointerFilter:
         # float32 [slots, row]: the belief, sums to 1
         self._belief = (weight / weight.sum()).astype(np.float32)
 
-    def step(self, beat: float, downbeat: float) -> Estimate:
+    def step(
+        self, beat: float, downbeat: float, tempo: NDArray[np.float32] | None = None
+    ) -> Estimate:
         """Take one frame's activations and return where the music stands.
 
         Args:
             beat: probability of a beat, 0-1.
             downbeat: probability of a downbeat, 0-1; at most ``beat`` is used.
+            tempo: probabilities of tempo classes, float32 [classes]; class k is k + 1 beats a
+                minute. None or no classes: no evidence.
         """
         space, old = self.space, self._belief
+        # A model that fails must not leave the belief without a way back.
+        beat, downbeat = (v if np.isfinite(v) else 0.0 for v in (beat, downbeat))
+        if (
+            tempo is not None
+            and len(tempo)
+            and self.config.tempo_power
+            and np.isfinite(tempo).all()
+        ):
+            old = old * self._tempo_likelihood(tempo)[space.tempo_of]
         leave_early = old[:, self._before_end] * space.early
         leaving = leave_early + old[:, space.ends]
         entering = space.slot_change.T @ leaving @ space.tempo_change
@@ -79,6 +97,17 @@ class BarPointerFilter:
         new /= new.sum()
         self._belief = new
         return self._estimate()
+
+    def _tempo_likelihood(self, tempo: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return the likelihood of each tempo of the states up to a factor, float32 [tempi]."""
+        if self._tempo_window is None or len(self._tempo_window) != len(tempo):
+            classes = np.arange(1, len(tempo) + 1)[:, None]
+            away = np.log2(classes * self.space.periods / (60 * self._fps)) / TEMPO_WIDTH
+            window = np.exp(-0.5 * away**2)
+            self._tempo_window = (window / window.sum(axis=0)).astype(np.float32)
+        share = tempo @ self._tempo_window
+        share = np.maximum(share / share.max(), TEMPO_CLIP)
+        return np.asarray(share**self.config.tempo_power)
 
     def _beat_likelihood(self, beat: float, downbeat: float) -> NDArray[np.float32]:
         """Return the likelihood of a beat of each slot relative to no beat, float32 [slots]."""

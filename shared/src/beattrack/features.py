@@ -15,7 +15,7 @@ from beattrack.subbands import load_curve
 
 # A band's flux is divided by its own running mean plus this share of the mean over all bands, so
 # that a band with little activity is not blown up, plus a floor that keeps noise down. Both were
-# chosen on the development set (docs/features.md).
+# chosen by hand; no search was made.
 FLUX_MEAN_SHARE = 0.5
 FLUX_FLOOR = 0.005  # log10 units
 _CHUNK = 1024  # frames computed at a time: bounds the memory of a large push

@@ -56,7 +56,13 @@ class BeatReporter:
         passed = int((now_s + self._config.ahead_s - last_s) // period_s)
         due_s = last_s + passed * period_s
         self.next_beat_s = due_s + period_s
-        if due_s - self._last_s < MIN_GAP * period_s or now_s - due_s > MAX_LATE_S or due_s < 0:
+        if self.next_beat_s - self._last_s < MIN_GAP * period_s:
+            self.next_beat_s += period_s  # that one has been reported
+        if (
+            due_s - self._last_s < MIN_GAP * period_s
+            or now_s - due_s > MAX_LATE_S + max(0.0, -self._config.ahead_s)
+            or due_s < 0
+        ):
             return None
         slot = self._read_bar(estimate, passed, round((due_s - self._last_s) / period_s)
                               if self._slot is not None else 0)  # fmt: skip
@@ -164,14 +170,18 @@ class BeatTracker:
         """Take the next samples and return what they brought.
 
         Args:
-            samples: float32 [n], n >= 0, mono at the model's sample rate, full scale +-1.
+            samples: float32 [n], n >= 0, mono at the model's sample rate, full scale +-1; what is
+                not finite is taken as silence.
 
         Returns:
             Beats and changes of state in order of ``emitted_s``.
         """
         hop = self._model.features.hop
         self._samples += len(samples)
-        block = np.concatenate([self._pending, np.asarray(samples, dtype=np.float32)])
+        samples = np.asarray(samples, dtype=np.float32)
+        if not np.isfinite(samples).all():  # one such sample would stay in the state for ever
+            samples = np.where(np.isfinite(samples), samples, np.float32(0))
+        block = np.concatenate([self._pending, samples])
         events: list[Event] = []
         used = len(block) - len(block) % hop
         for start in range(0, used, hop):
@@ -183,7 +193,7 @@ class BeatTracker:
         """Take exactly one hop."""
         activations = self._model.step(self._features.push(samples))
         beat, downbeat = float(activations.beat[0]), float(activations.downbeat[0])
-        self._estimate = self._filter.step(beat, downbeat)
+        self._estimate = self._filter.step(beat, downbeat, activations.tempo[0])
         frame, self._frame = self._frame, self._frame + 1
         now_s = self._frame / self._fps + self._input_delay_s
         if self.on_frame is not None:

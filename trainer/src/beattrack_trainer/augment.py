@@ -18,11 +18,17 @@ def stretch_factor(rng: np.random.Generator) -> float:
     return float(2 ** rng.uniform(-MAX_STRETCH, MAX_STRETCH)) if rng.random() < 0.5 else 1.0
 
 
-def stretch(frames: NDArray[np.float32], factor: float, length: int) -> NDArray[np.float32]:
-    """Read float32 [n, C, F] ``factor`` times as fast into [length, C, F], interpolating."""
+def stretch(
+    frames: NDArray[np.float32], factor: float, length: int, delay: int
+) -> NDArray[np.float32]:
+    """Read float32 [n, C, F] ``factor`` times as fast into [length, C, F], interpolating.
+
+    Frame t speaks of time t + 0.5 - ``delay`` (in frames); that time is what is scaled.
+    """
     if factor == 1.0:
         return frames[:length]
-    at = np.minimum(np.arange(length) * factor, len(frames) - 1.001)
+    at = (np.arange(length) + 0.5 - delay) * factor - 0.5 + delay
+    at = at.clip(0, len(frames) - 1.001)
     low = at.astype(int)
     share = (at - low).astype(np.float32)[:, None, None]
     return np.asarray((1 - share) * frames[low] + share * frames[low + 1], dtype=np.float32)

@@ -33,12 +33,10 @@ def preprocess(
     jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
     """Compute features. Settings are those of FeatureConfig: bpfed=true sources=[bass,drums]."""
-    from omegaconf import OmegaConf
-
+    from beattrack_trainer.config import parse_words
     from beattrack_trainer.preprocess import preprocess as run
 
-    values = OmegaConf.to_container(OmegaConf.from_dotlist(settings or []))
-    complaints = run(folder, store, FeatureConfig.from_dict(values), jobs)
+    complaints = run(folder, store, FeatureConfig.from_dict(parse_words(settings or [])), jobs)
     for complaint in complaints:
         console.print(f"skipped {complaint}", markup=False)
 
@@ -59,9 +57,11 @@ def train(
 
 @app.command("eval")
 def evaluate(
-    model: Annotated[Path, typer.Argument(help="An ONNX model.")],
     folder: Annotated[Path, typer.Argument(help="Data set: tracks/ and beats/, or both in one.")],
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    model: Annotated[
+        Optional[Path], typer.Option(help="An ONNX model [default: the shipped one].")
+    ] = None,
     jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
 ) -> None:
     """Score the events that a live user would get, at the time they were emitted."""
@@ -84,12 +84,10 @@ def export(
     licence: Annotated[str, typer.Option(help="Licence of the data, kept in the file.")] = "",
 ) -> None:
     """Write a finished run as one self-describing ONNX file, checked against torch."""
-    from omegaconf import OmegaConf
-
+    from beattrack_trainer.config import parse_words
     from beattrack_trainer.export import export_run
 
-    values = OmegaConf.to_container(OmegaConf.from_dotlist(decoder or []))
-    export_run(run, out, flux_mix, DecoderConfig.from_dict(values), licence)
+    export_run(run, out, flux_mix, DecoderConfig.from_dict(parse_words(decoder or [])), licence)
     console.print(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB)", markup=False)
 
 

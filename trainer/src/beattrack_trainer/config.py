@@ -7,8 +7,11 @@ from dataclasses import dataclass
 
 from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError  # type: ignore[import-untyped]
 
-from beattrack.config import Config, ConfigError, ModelConfig
+from beattrack.config import Config, ConfigError, ModelConfig, require
+
+WARM_UP = 100  # frames at the start of an excerpt that do not count: the network has no past there
 
 
 @dataclass(frozen=True)
@@ -31,6 +34,40 @@ class TrainConfig(Config):
     validate_every: int = 500  # steps
     threads: int = 2  # of torch on the CPU
 
+    def __post_init__(self) -> None:
+        for key in ("steps", "batch_size", "validate_every", "threads"):
+            require(1 <= getattr(self, key) <= 10**8, key, getattr(self, key), "1 or more")
+        require(
+            2 * WARM_UP <= self.frames <= 10**6, "frames", self.frames, f"{2 * WARM_UP} or more"
+        )
+        require(
+            0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "above 0, at most 1"
+        )
+        require(self.gradient_clip > 0, "gradient_clip", self.gradient_clip, "above 0")
+        require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0-1, below 1")
+        share = self.validation_share
+        require(0 < share < 1, "validation_share", share, "between 0 and 1")
+        for key in ("seed", "warmup_steps", "weight_decay", "loss_weight_beat",
+                    "loss_weight_downbeat", "loss_weight_tempo"):  # fmt: skip
+            require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+
+
+def parse_words(words: list[str]) -> dict[str, object]:
+    """Return the settings that words like ``steps=200 sources=[bass,drums]`` give.
+
+    Raises:
+        ConfigError: a word without ``=`` or one that cannot be read.
+    """
+    for word in words:
+        if "=" not in word:
+            raise ConfigError(f"'{word}' is not of the form key=value.")
+    try:
+        values = OmegaConf.to_container(OmegaConf.from_dotlist(words))
+    except (OmegaConfBaseException, YAMLError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ConfigError(f"The settings {' '.join(words)} cannot be read: {reason}.") from None
+    return {str(k): v for k, v in values.items()} if isinstance(values, dict) else {}
+
 
 def parse_overrides(words: list[str]) -> tuple[ModelConfig, TrainConfig]:
     """Build both configurations from words like ``steps=200 model=tcn``.
@@ -38,16 +75,8 @@ def parse_overrides(words: list[str]) -> tuple[ModelConfig, TrainConfig]:
     Raises:
         ConfigError: a word without ``=``, an unknown key, a wrong type or an impossible value.
     """
-    for word in words:
-        if "=" not in word:
-            raise ConfigError(f"'{word}' is not of the form key=value.")
-    try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist(words))
-    except OmegaConfBaseException as error:
-        raise ConfigError(f"The settings {' '.join(words)} cannot be read: {error}.") from None
-    if not isinstance(values, dict):
-        raise ConfigError(f"The settings {' '.join(words)} are not key=value words.")
+    values = parse_words(words)
     model_keys = {f.name for f in dataclasses.fields(ModelConfig)}
-    model = {str(k): v for k, v in values.items() if k in model_keys}
-    train = {str(k): v for k, v in values.items() if k not in model_keys}
+    model = {k: v for k, v in values.items() if k in model_keys}
+    train = {k: v for k, v in values.items() if k not in model_keys}
     return ModelConfig.from_dict(model), TrainConfig.from_dict(train)

@@ -48,7 +48,7 @@ def split_names(stores: list[Path], share: float) -> tuple[list[Path], list[Path
 
 
 class Excerpts(Dataset[dict[str, Tensor]]):
-    """Random excerpts of tracks, augmented; the same ones for the same seed and index.
+    """Random excerpts of tracks, augmented; one of ``indices`` and the seed decide each.
 
     Items: ``frames`` float32 [C, F, T]; ``beat`` and ``downbeat`` float32 [T], 0-1; ``tempo``
     int64 [T], -1 for none; ``valid`` float32 [T], 0 beyond the end of a short track.
@@ -60,15 +60,15 @@ class Excerpts(Dataset[dict[str, Tensor]]):
         features: FeatureConfig,
         model: ModelConfig,
         config: TrainConfig,
-        count: int,
+        indices: range,
         augment: bool,
     ) -> None:
         self._files, self._features, self._model = files, features, model
-        self._config, self._count, self._augment = config, count, augment
+        self._config, self._indices, self._augment = config, indices, augment
         self._cache: dict[Path, tuple[NDArray[np.float16], NDArray[np.float64]]] = {}
 
     def __len__(self) -> int:
-        return self._count
+        return len(self._indices)
 
     def _load(self, file: Path) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
         # Half-precision features of a few hours fit in memory (34 MB an hour).
@@ -78,18 +78,18 @@ class Excerpts(Dataset[dict[str, Tensor]]):
         return self._cache[file]
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng([self._config.seed, int(self._augment), index])
+        rng = np.random.default_rng([self._config.seed, int(self._augment), self._indices[index]])
         file = self._files[int(rng.integers(len(self._files)))]
         stored, beats = self._load(file)
         length, fps = self._config.frames, self._features.fps
         factor = stretch_factor(rng) if self._augment else 1.0
-        need = int(length * factor) + 2
+        need = int(length * factor) + 4
         start = int(rng.integers(max(1, len(stored) - need + 1)))
         piece = stored[start : start + need].astype(np.float32)
         valid = np.zeros(length, dtype=np.float32)
         valid[: int(len(piece) / factor)] = 1
         piece = np.pad(piece, ((0, need - len(piece)), (0, 0), (0, 0)))
-        piece = stretch(piece, factor, length)
+        piece = stretch(piece, factor, length, self._model.label_delay)
         if self._augment:
             piece = colour(piece, flux_bins(self._features), self._features, rng)
         times = (beats[:, 0] - start / fps) / factor

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from beattrack.config import ModelConfig
 from beattrack.model import build_model
-from beattrack_trainer.config import TrainConfig
-
-WARM_UP = 100  # frames at the start of an excerpt that do not count: the network has no past there
+from beattrack_trainer.config import WARM_UP, TrainConfig
 
 
 def masked_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:

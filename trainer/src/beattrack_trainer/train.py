@@ -22,6 +22,7 @@ from beattrack_trainer.lightning_module import BeatModule
 
 RUN_NAME = "run.json"
 CHECKPOINT = "last.ckpt"
+WEIGHTS = "weights.pt"
 
 
 def fit_model_config(model: ModelConfig, features: FeatureConfig) -> ModelConfig:
@@ -38,7 +39,7 @@ def fit_model_config(model: ModelConfig, features: FeatureConfig) -> ModelConfig
 
 
 def train(stores: list[Path], run: Path, model: ModelConfig, config: TrainConfig) -> None:
-    """Train, or go on with a run that was interrupted.
+    """Train, or go on with a run that was interrupted; a finished run is left as it is.
 
     Raises:
         ConfigError: the stores or settings do not fit, or ``run`` holds a run of other settings.
@@ -54,10 +55,16 @@ def train(stores: list[Path], run: Path, model: ModelConfig, config: TrainConfig
         "train": config.to_dict(),
     }
     note["tracks"] = {"training": len(training), "validation": len(validation)}
-    last = _prepare_run(run, note)
+    _prepare_run(run, note)
+    if (run / WEIGHTS).exists():
+        return
+    last = run / CHECKPOINT if (run / CHECKPOINT).exists() else None
+    done = _steps_done(last) if last else 0
+    # The excerpts go on where they were: an excerpt is a function of its index.
+    first, count = done * config.batch_size, config.steps * config.batch_size
     data = [
-        Excerpts(training, features, model, config, config.steps * config.batch_size, True),
-        Excerpts(validation, features, model, config, 8 * config.batch_size, False),
+        Excerpts(training, features, model, config, range(first, first + count), True),
+        Excerpts(validation, features, model, config, range(8 * config.batch_size), False),
     ]
     loaders = [DataLoader(d, batch_size=config.batch_size) for d in data]
     trainer = lightning.Trainer(
@@ -65,7 +72,7 @@ def train(stores: list[Path], run: Path, model: ModelConfig, config: TrainConfig
         accelerator="auto",
         devices=1,
         default_root_dir=run,
-        logger=CSVLogger(run, name="", version="metrics", flush_logs_every_n_steps=50),
+        logger=CSVLogger(run, name="", version=f"metrics-{done}", flush_logs_every_n_steps=50),
         callbacks=[
             ModelCheckpoint(dirpath=run, save_last=True, save_top_k=0, every_n_train_steps=250),
             TQDMProgressBar(refresh_rate=50),
@@ -81,29 +88,35 @@ def train(stores: list[Path], run: Path, model: ModelConfig, config: TrainConfig
     )
     module = BeatModule(model, config)
     started = time.time()
-    trainer.fit(module, loaders[0], loaders[1], ckpt_path=last)
+    trainer.fit(module, loaders[0], loaders[1], ckpt_path=last, weights_only=True)
     if trainer.interrupted:
         raise KeyboardInterrupt
+    if last and done >= config.steps:  # stopped after its last step: nothing was left to train
+        module.load_state_dict(torch.load(last, weights_only=True)["state_dict"])
     metrics = {k: round(float(v), 5) for k, v in trainer.callback_metrics.items()}
     summary = {"seconds": round(time.time() - started), "metrics": metrics}
     parameters = sum(p.numel() for p in module.network.parameters())
     _write_json(run / RUN_NAME, note | {"parameters": parameters, "result": summary})
-    temporary = run / ".weights.pt"
+    temporary = run / f".{WEIGHTS}"
     torch.save(module.network.state_dict(), temporary)
-    temporary.replace(run / "weights.pt")
+    temporary.replace(run / WEIGHTS)
 
 
-def _prepare_run(run: Path, note: dict[str, object]) -> Path | None:
-    """Make or check the run's folder; return the checkpoint to go on from, if there is one."""
+def _steps_done(checkpoint: Path) -> int:
+    """Return how many optimiser steps a checkpoint has behind it."""
+    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+
+
+def _prepare_run(run: Path, note: dict[str, object]) -> None:
+    """Make or check the run's folder."""
     path = run / RUN_NAME
     if path.exists():
         known = json.loads(path.read_text())
         if any(known.get(k) != note[k] for k in ("features", "model", "train")):
             raise ConfigError(f"{run} holds a run of other settings; give a new folder.")
+        return
     run.mkdir(parents=True, exist_ok=True)
     _write_json(path, note)
-    last = run / CHECKPOINT
-    return last if last.exists() else None
 
 
 def _write_json(path: Path, values: dict[str, object]) -> None:
@@ -118,12 +131,12 @@ def load_run(run: Path) -> tuple[BeatNetwork, FeatureConfig, dict[str, object]]:
     Raises:
         ConfigError: the folder holds no finished run, or files that do not fit each other.
     """
-    if not (run / RUN_NAME).is_file() or not (run / "weights.pt").is_file():
+    if not (run / RUN_NAME).is_file() or not (run / WEIGHTS).is_file():
         raise ConfigError(f"{run} holds no finished run: run.json or weights.pt is missing.")
     note = json.loads((run / RUN_NAME).read_text())
     network = build_model(ModelConfig.from_dict(note["model"]))
     try:
-        weights = torch.load(run / "weights.pt", map_location="cpu", weights_only=True)
+        weights = torch.load(run / WEIGHTS, map_location="cpu", weights_only=True)
         network.load_state_dict(weights)
     except (RuntimeError, pickle.UnpicklingError) as error:
         reason = str(error).splitlines()[0]
