@@ -4,7 +4,7 @@ set shell := ["bash", "-euo", "pipefail", "-c"]
 
 # PYTHON=python3.12 just ... chooses the interpreter; else the first of these that fits.
 python := env("PYTHON", "")
-song := "runtime/demo/escape_from_chaosland.ogg"
+song := "runtime/demo/relaxation_piece.ogg"
 
 [private]
 default:

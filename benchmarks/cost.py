@@ -32,7 +32,7 @@ from beattrack.features import FeatureStream
 from beattrack_runtime import open_tracker
 from beattrack_runtime.session import load_model
 
-SONG = Path(__file__).parents[1] / "runtime" / "demo" / "escape_from_chaosland.ogg"
+SONG = Path(__file__).parents[1] / "runtime" / "demo" / "relaxation_piece.ogg"
 BOUNDS = {
     "whole chain, median": (0.8, "ms"),
     "whole chain, p99": (5.0, "ms"),
