@@ -41,10 +41,10 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 
 def _option(name: str, panel: str, text: str, metavar: str | None = None) -> Any:
-    return typer.Option(name, rich_help_panel=panel, help=text, metavar=metavar)
+    return typer.Option(name, rich_help_panel=panel, help=text, metavar=metavar, readable=False)
 
 
-@app.command(epilog=_EPILOG)
+@app.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def beattrack(
     file: Annotated[
         list[Path] | None, _option("--file", _INPUT, "Track this file; may be repeated.", "SONG")
@@ -111,6 +111,9 @@ def run(arguments: list[str]) -> int:
         return 128 + signal.SIGINT
     except BrokenPipeError:
         return 128 + signal.SIGPIPE
+    except OSError as error:
+        place = f"'{error.filename}'" if error.filename else "the output"
+        return _fail(f"Cannot use {place}: {error.strerror or error}.", 1)
     except Exception as error:
         if hasattr(error, "format_message"):  # click's own, whose module typer has moved about
             return _fail(error.format_message().rstrip(".") + "; --help shows all options.", 2)

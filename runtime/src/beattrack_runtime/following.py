@@ -24,7 +24,7 @@ _log = logging.getLogger("beattrack")
 
 
 class StopRequest:
-    """Ctrl-C and SIGTERM ask the loop to end; asking twice ends the program at once."""
+    """Ctrl-C, SIGTERM or a closed terminal ask the loop to end; asked twice, the program ends."""
 
     def __init__(self) -> None:
         """Nothing is asked yet."""
@@ -34,7 +34,7 @@ class StopRequest:
         """Begin to listen."""
         # A flag and no more: an exception, or waking a lock, in the middle of anything could
         # leave a file half written or the program stuck.
-        for number in (signal.SIGINT, signal.SIGTERM):
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._asked)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:

@@ -89,6 +89,11 @@ class Job:
                     raise
                 _log.error("%s", error)
                 complete = False
+            except Exception as error:  # a fault of ours must not cost the other files
+                if len(plans) == 1 or os.environ.get("BEATTRACK_DEBUG"):
+                    raise
+                _log.error("Unexpected failure with '%s': %s", path, error)
+                complete = False
             if self._stop.asked:
                 break
         return self._stop.exit_code or int(not complete)

@@ -154,7 +154,7 @@ def _find(sd: ModuleType, device: str | None) -> dict[str, Any]:
     try:
         info: dict[str, Any] = sd.query_devices(wanted, "input")
         return info
-    except (sd.PortAudioError, ValueError) as error:
+    except (sd.PortAudioError, ValueError, OverflowError) as error:
         text = str(error)
     if device is None:  # no default is set: take the first that can record
         inputs = [d for d in sd.query_devices() if d["max_input_channels"] > 0]

@@ -17,7 +17,7 @@ import onnxruntime
 from numpy.typing import NDArray
 
 from beattrack.activations import Activations
-from beattrack.config import ConfigError, DecoderConfig, FeatureConfig, ModelConfig
+from beattrack.config import DecoderConfig, FeatureConfig, ModelConfig
 from beattrack.features import FeatureStream, feature_bins, flux_bins
 from beattrack_runtime.errors import BeattrackError
 
@@ -158,7 +158,9 @@ class _Metadata:
             self.decoder = DecoderConfig.from_json(self._get("decoder"))
             FeatureStream(self.features)  # raises if the values do not go together
             shape = (self.features.channels, feature_bins(self.features), flux_bins(self.features))
-        except (ConfigError, ValueError) as error:
+        except ModelError:
+            raise
+        except ValueError as error:  # ConfigError is one
             raise self._error(_first_line(error)) from None
         self.provenance = self._provenance()
         config = self.model

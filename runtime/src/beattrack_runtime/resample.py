@@ -23,6 +23,7 @@ _ATTENUATION_DB = 70.0  # of all that would fold into the pass band
 
 # More phases than this are rounded to the nearest earlier one, which moves a sample by less than
 # 1/4096 of the sample period (noise below -70 dB) and bounds the table for rates such as 44101 Hz.
+# Above 48 kHz the periods are shorter and the filters longer, so fewer phases do the same.
 _MAX_PHASES = 4096
 
 
@@ -41,7 +42,8 @@ class StreamResampler:
         low = min(rate_in, rate_out)
         width = 2 * math.pi * (_STOP - _PASS) * low / rate_in  # radians per input sample
         self._half = math.ceil((_ATTENUATION_DB - 8) / (2.285 * width) / 2)
-        self._phases = min(self._up, _MAX_PHASES)
+        phases = min(_MAX_PHASES, _MAX_PHASES * 48000 // rate_in)
+        self._phases = min(self._up, max(64, phases))
         self._table = _filter_table(self._half, self._phases, low / rate_in)
         self.delay_s = self._half / rate_in  # how far the output lags the input
         self.reset()

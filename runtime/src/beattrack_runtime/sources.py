@@ -22,11 +22,15 @@ from beattrack_runtime.session import MAX_CHANNELS
 # PyAV raises its own errors, each of which is one of these as well.
 _DECODER_ERRORS = (
     soundfile.SoundFileError, OSError, ValueError, EOFError, LookupError, RuntimeError,
+    AttributeError,  # of a stream for which it has no decoder
 )  # fmt: skip
 
 # How libsndfile reports a WAV file that is shorter, or an Ogg file that ends earlier, than it says.
 _CUT_OFF = re.compile(r"data : (?P<bytes>\d+) \(should be|lacks an end-of-stream bit")
 _UNKNOWN_BYTES = 0x7FFF0000  # and more: the header was written before the length was known
+
+GAP_STEP_S = 0.05  # a gap in a stream is filled in steps of this; a shorter one is none
+MAX_GAP_S = 3600.0  # a longer one is a damaged time stamp
 
 _log = logging.getLogger("beattrack")
 
@@ -64,7 +68,7 @@ class _SoundFileDecoder:
 
     def __init__(self, path: Path, block_s: float) -> None:
         with _quiet_libraries():
-            self._file = _ForwardFile(path)
+            self._file = _ForwardFile(os.fsencode(path))  # a name may be no text
         self.damaged = _cut_off(self._file.extra_info)
         self.sample_rate: int = self._file.samplerate
         self.channels: int = self._file.channels
@@ -110,7 +114,9 @@ class _AvDecoder:
         self._resampler = av.AudioResampler("fltp", self._stream.layout, self.sample_rate)
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
-        """Yield float32 [n, channels], n as the codec likes; skips what is damaged."""
+        """Yield float32 [n, channels], n as the codec likes; silence where packets are missing."""
+        start_s = (self._container.start_time or 0) / 1e6
+        made = 0
         for packet in self._container.demux(self._stream):
             try:
                 frames = packet.decode()
@@ -118,7 +124,15 @@ class _AvDecoder:
                 self.damaged = True
                 continue
             for frame in frames:
-                yield from self._convert(frame)
+                # Damaged packets leave a gap, and a film's sound may begin after its picture.
+                gap_s = (frame.time or 0.0) - start_s - made / self.sample_rate
+                for _ in range(int(min(gap_s, MAX_GAP_S) / GAP_STEP_S)):
+                    silence = np.zeros((round(GAP_STEP_S * self.sample_rate), self.channels))
+                    made += len(silence)
+                    yield silence.astype(np.float32)
+                for part in self._convert(frame):
+                    made += len(part)
+                    yield part
         yield from self._convert(None)
 
     def _convert(self, frame: Any) -> Iterator[NDArray[np.float32]]:
@@ -191,6 +205,9 @@ def _open(path: Path, block_s: float) -> _SoundFileDecoder | _AvDecoder:
     try:
         if path.is_dir():
             raise MisuseError(f"'{path}' is a folder: give an audio file.")
+        if path.exists() and not path.is_file():
+            # It is opened more than once, and what a pipe has given it does not give again.
+            raise SourceError(f"'{path}' is a pipe or a device: save it to a file first.")
         with path.open("rb") as file:
             empty = not file.read(1)
     except FileNotFoundError:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _REFRESH_S = 1 / 25
 _FLASH_S = 0.12  # how long the lamp stays lit after a beat
-_BAR_CELLS = 24
+_BAR_CELLS = 10
 
 
 class Terminal:
@@ -101,9 +101,9 @@ class Terminal:
         self._lamp(line, tracker.time_s, locked)
         tempo = tracker.tempo_bpm
         line.append(f"  {tempo:5.1f} bpm" if tempo else "   --.- bpm", "bold" if locked else "dim")
-        filled = round(8 * min(1.0, max(0.0, tracker.confidence)))
+        filled = round(5 * min(1.0, max(0.0, tracker.confidence)))
         line.append("  sure ", "dim").append("■" * filled, "green").append(
-            "·" * (8 - filled), "dim"
+            "·" * (5 - filled), "dim"
         )
         line.append(f"  {tracker.state.value:<9}", "green" if locked else "yellow")
         self._progress(line, source, tracker.time_s)

@@ -118,6 +118,7 @@ class FeatureConfig(Config):
         require(8000 <= self.sample_rate <= 192000, "sample_rate", self.sample_rate, "8000-192000")
         require(16 <= self.window <= 16384, "window", self.window, "16-16384")
         require(1 <= self.hop <= self.window, "hop", self.hop, f"1-{self.window} (the window)")
+        require(5 <= self.fps <= 250, "hop", self.hop, "5 to 250 frames a second")
         require(1 <= self.bands_per_octave <= 96, "bands_per_octave", self.bands_per_octave, "1-96")
         require(0 < self.fmin < self.fmax, "fmin", self.fmin, f"above 0 and below fmax={self.fmax}")
         nyquist = self.sample_rate / 2
