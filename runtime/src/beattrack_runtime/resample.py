@@ -78,10 +78,15 @@ class StreamResampler:
         width = 2 * self._half
         start = whole + (1 - self._half - self._begin)
         if len(start):
-            windows = sliding_window_view(buffer, width)[start]
-            taps = self._table[rest * self._phases // self._up]
+            windows = sliding_window_view(buffer, width)
             # Row by row, so that a result does not depend on how many are computed at once.
-            out: NDArray[np.float32] = np.einsum("ij,ij->i", windows, taps)
+            out: NDArray[np.float32]
+            if self._up == 1:  # one phase alone, windows evenly apart: halving 44.1 kHz, say
+                evenly = windows[start[0] : start[-1] + 1 : self._down]
+                out = np.einsum("ij,j->i", evenly, self._table[0])
+            else:
+                taps = self._table[rest * self._phases // self._up]
+                out = np.einsum("ij,ij->i", windows[start], taps)
         else:
             out = np.zeros(0, np.float32)
         self._made = end

@@ -49,7 +49,15 @@ class BarPointerFilter:
         space = self.space
         self._before_end = space.ends - 1
         self._downbeats = np.flatnonzero(space.slot_position == 1)
-        self._log_period = np.log(space.periods)[space.tempo_of]
+        log_period = np.log(space.periods)
+        self._log_period = log_period[space.tempo_of]
+        # for each tempo the states, a stretch of the row, of all tempi near it
+        near = np.abs(log_period[:, None] - log_period) < NEAR_TEMPO
+        first, last = near.argmax(axis=1), near.shape[1] - 1 - near[:, ::-1].argmax(axis=1)
+        self._near_tempo = [
+            slice(int(space.starts[a]), int(space.ends[b]) + 1)
+            for a, b in zip(first, last, strict=True)
+        ]
         first = np.where(space.slot_position == 1, space.meter_prior, 0)
         self._entry_prior = np.outer(first, space.prior).astype(np.float32)
         self.reset()
@@ -60,8 +68,10 @@ class BarPointerFilter:
         row = (space.prior / space.periods)[space.tempo_of]
         weight = np.tile(row, (len(space.slot_beats), 1))
         weight *= (space.meter_prior / space.slot_beats)[:, None]
-        # float32 [slots, row]: the belief, sums to 1
+        # float32 [slots, row]: the belief, sums to _total
         self._belief = (weight / weight.sum()).astype(np.float32)
+        self._total = np.float32(1)
+        self._spare = np.empty_like(self._belief)  # takes the next belief
 
     def step(
         self, beat: float, downbeat: float, tempo: NDArray[np.float32] | None = None
@@ -74,32 +84,29 @@ class BarPointerFilter:
             tempo: probabilities of tempo classes, float32 [classes]; class k is k + 1 beats a
                 minute. None or no classes: no evidence.
         """
-        space, old = self.space, self._belief
+        space, old, new = self.space, self._belief, self._spare
         # A model that fails must not leave the belief without a way back.
         beat, downbeat = (v if np.isfinite(v) else 0.0 for v in (beat, downbeat))
-        if (
-            tempo is not None
-            and len(tempo)
-            and self.config.tempo_power
-            and np.isfinite(tempo).all()
-        ):
-            old = old * self._tempo_likelihood(tempo)[space.tempo_of]
-        leave_early = old[:, self._before_end] * space.early
-        leaving = leave_early + old[:, space.ends]
+        # The last step's normalisation and the tempo evidence ride on this step's shift.
+        scale = self._tempo_likelihood(tempo) / self._total
+        before_end = old[:, self._before_end] * scale
+        leave_early = before_end * space.early
+        leaving = leave_early + old[:, space.ends] * scale
         entering = space.slot_change.T @ leaving @ space.tempo_change
         entering *= 1 - NEW_PULSE
         entering += NEW_PULSE * self._entry_prior
-        stay = old[:, self._before_end] - leave_early
-        new = np.empty_like(old)
-        new[:, 1:] = old[:, :-1]
-        new[:, space.ends] = stay
+        np.multiply(old[:, :-1], scale[space.tempo_of[:-1]], out=new[:, 1:])
+        new[:, space.ends] = before_end - leave_early
         new[:, space.starts] = entering * self._beat_likelihood(beat, downbeat)[:, None]
-        new /= new.sum()
-        self._belief = new
-        return self._estimate()
+        marginal = new.sum(axis=0)
+        self._total = marginal.sum()
+        self._belief, self._spare = new, old
+        return self._estimate(marginal / self._total)
 
-    def _tempo_likelihood(self, tempo: NDArray[np.float32]) -> NDArray[np.float32]:
+    def _tempo_likelihood(self, tempo: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """Return the likelihood of each tempo of the states up to a factor, float32 [tempi]."""
+        if tempo is None or not len(tempo) or not np.isfinite(tempo).all():
+            return np.ones(len(self.space.periods), dtype=np.float32)
         if self._tempo_window is None or len(self._tempo_window) != len(tempo):
             classes = np.arange(1, len(tempo) + 1)[:, None]
             away = np.log2(classes * self.space.periods / (60 * self._fps)) / TEMPO_WIDTH
@@ -121,21 +128,21 @@ class BarPointerFilter:
         ratios[self._downbeats] = ratio * (share / expected) ** config.downbeat_power
         return ratios.astype(np.float32)
 
-    def _estimate(self) -> Estimate:
-        """Read the likeliest tempo and phase, refined by the belief around it."""
+    def _estimate(self, marginal: NDArray[np.float32]) -> Estimate:
+        """Read the likeliest tempo and phase, refined by the belief around it.
+
+        ``marginal``: float32 [row], the belief summed over slots.
+        """
         space = self.space
-        marginal = self._belief.sum(axis=0)
         best = int(marginal.argmax())
-        away = space.phase - space.phase[best]
+        row = self._near_tempo[space.tempo_of[best]]
+        away = space.phase[row] - space.phase[best]
         away -= np.rint(away)
-        tempo_away = self._log_period - self._log_period[best]
-        near = np.flatnonzero((np.abs(away) < NEAR_PHASE) & (np.abs(tempo_away) < NEAR_TEMPO))
-        weight = marginal[near]
+        weight = np.where(np.abs(away) < NEAR_PHASE, marginal[row], np.float32(0))
         total = float(weight.sum())
-        phase = float(space.phase[best] + weight @ away[near] / total)
-        period = float(np.exp(self._log_period[best] + weight @ tempo_away[near] / total))
-        # States on the far side of the bar pointer's wrap belong to the neighbouring beat.
-        slots = self._slot_weights(near, away[near] + space.phase[best], phase)
+        phase = float(space.phase[best] + weight @ away / total)
+        period = float(np.exp(weight @ self._log_period[row] / total))
+        slots = self._slot_weights(row, weight > 0, away + space.phase[best], phase)
         return Estimate(
             phase=phase % 1.0,
             period=period,
@@ -144,15 +151,18 @@ class BarPointerFilter:
         )
 
     def _slot_weights(
-        self, near: NDArray[np.intp], unwrapped: NDArray[np.float32], phase: float
+        self, row: slice, near: NDArray[np.bool_], unwrapped: NDArray[np.float32], phase: float
     ) -> NDArray[np.float32]:
-        """Return the belief in each slot as seen from ``phase``, float32 [slots]."""
-        shift = np.floor(phase)
-        turn = np.floor(unwrapped) - shift  # -1: the state is one beat behind, 1: one ahead
-        belief = self._belief[:, near]
-        slots = belief[:, turn == 0].sum(axis=1)
-        # unwrapped >= 1 means that the state has already passed the beat that phase has not.
-        behind, ahead = belief[:, turn < 0].sum(axis=1), belief[:, turn > 0].sum(axis=1)
-        if len(near):
-            slots = slots + self.space.slot_change.T @ behind + self.space.slot_change @ ahead
-        return np.asarray(slots)
+        """Return the belief of the near states of ``row`` in each slot, float32 [slots].
+
+        A state on the far side of the bar pointer's wrap belongs to the neighbouring beat, seen
+        from ``phase``: one whose ``unwrapped`` phase is 1 or more has passed a beat already.
+        """
+        if 2 * NEAR_PHASE <= phase < 1 - 2 * NEAR_PHASE:  # too far from the wrap
+            return np.asarray(self._belief[:, row] @ near.astype(np.float32) / self._total)
+        turn = np.floor(unwrapped) - np.floor(phase)  # -1: one beat behind, 1: one ahead
+        sides = np.stack([near & (turn == 0), near & (turn < 0), near & (turn > 0)], axis=1)
+        belief = self._belief[:, row] @ sides.astype(np.float32) / self._total
+        here, behind, ahead = belief.T
+        change = self.space.slot_change
+        return np.asarray(here + change.T @ behind + change @ ahead)

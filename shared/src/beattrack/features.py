@@ -104,8 +104,11 @@ class FeatureStream:
         count = (len(self._samples) - config.window) // config.hop + 1
         if count < 1:
             return np.empty((0, self._shape[0], self._bins), dtype=np.float32)
-        windows = np.lib.stride_tricks.sliding_window_view(self._samples, config.window)
-        windows = windows[:: config.hop][:count]
+        if count == 1:  # the live case: a view of many windows takes longer than the frame
+            windows = self._samples[None, : config.window]
+        else:
+            windows = np.lib.stride_tricks.sliding_window_view(self._samples, config.window)
+            windows = windows[:: config.hop][:count]
         parts = [self._frames(windows[i : i + _CHUNK]) for i in range(0, count, _CHUNK)]
         self._samples = self._samples[count * config.hop :].copy()
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
