@@ -57,9 +57,12 @@ class OnnxModel:
     ) -> None:
         path = Path(path)
         self._session = _open(path, _read(path), _known(providers), threads)
-        metadata = _Metadata(path, self._session.get_modelmeta().custom_metadata_map)
+        try:
+            metadata = _Metadata(path, self._session.get_modelmeta().custom_metadata_map)
+            self._zeros = _check_signature(path, self._session, metadata.model)
+        except UnicodeDecodeError:  # raised by onnxruntime wherever it hands out a text
+            raise ModelError(f"The model '{path}' is damaged: a text in it is no text.") from None
         self._metadata = metadata
-        self._zeros = _check_signature(path, self._session, metadata.model)
         self._names = [*_OUTPUTS, *(f"new_{name}" for name in self._zeros)]
         # What the next run is fed: "frame", then state.<name> for each tensor of the state
         self._feed: dict[str, NDArray[Any]] = {}

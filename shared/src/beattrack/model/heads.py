@@ -13,7 +13,7 @@ FLUX_PEAK_FRAMES = 2  # the flux of an onset peaks this many frames after the fr
 FLUX_GAIN = 3.54
 FLUX_OFFSET = -4.86
 
-TEMPO_WINDOW = 128  # frames (2.6 s at 50 fps) that the tempo head averages over; a power of two
+TEMPO_WINDOW = 128  # frames (2.6 s at 50 fps) that the tempo head averages over
 BEAT_PRIOR = -3.0  # initial beat and downbeat logit: about one frame in 25 is a beat
 
 

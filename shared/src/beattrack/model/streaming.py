@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 State = dict[str, Tensor]
@@ -54,10 +55,9 @@ class CausalConv1d(nn.Module):
 
 
 def causal_mean(x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
-    """Mean over the present and the ``history`` older frames, where history + 1 is a power of two.
+    """Mean over the present and the ``history`` older frames; before the first they are zeros.
 
-    Summing by doubling costs log2(history + 1) additions a frame and, unlike a running sum, does
-    not gather rounding errors. Frames before the first count as zeros.
+    Each window is summed anew: unlike a running sum, that gathers no rounding errors.
 
     Args:
         x: float [streams, dim, n]
@@ -66,10 +66,5 @@ def causal_mean(x: Tensor, cache: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         float [streams, dim, n] and the next cache
     """
-    total, new_cache = join(cache, x)
-    window = cache.shape[-1] + 1
-    shift = 1
-    while shift < window:
-        total = total[..., shift:] + total[..., :-shift]
-        shift *= 2
-    return total / window, new_cache
+    joined, new_cache = join(cache, x)
+    return F.avg_pool1d(joined, cache.shape[-1] + 1, stride=1), new_cache
