@@ -27,7 +27,7 @@ def pulse(times, seconds, rng=None):
 def decode(beat, downbeat, config=None, latency=0):
     config = config or DecoderConfig()
     bar = BarPointerFilter(config, FPS)
-    reporter = BeatReporter(bar.space, FPS, latency, config)
+    reporter = BeatReporter(bar, FPS, latency)
     found = []
     for t, (b, d) in enumerate(zip(beat, downbeat, strict=True)):
         event = reporter.step(t, (t + 1) / FPS, bar.step(float(b), float(d)))
@@ -85,7 +85,7 @@ def test_reports_are_due_not_late():
 def test_says_where_the_next_beat_will_fall():
     config = DecoderConfig()
     bar = BarPointerFilter(config, FPS)
-    reporter = BeatReporter(bar.space, FPS, 0, config)
+    reporter = BeatReporter(bar, FPS, 0)
     truth = np.arange(0.3, 20, 0.5)
     last = -1.0
     for t, (b, d) in enumerate(zip(pulse(truth, 20), pulse(truth[::4], 20), strict=True)):

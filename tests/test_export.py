@@ -12,7 +12,7 @@ import onnx
 import pytest
 import torch
 
-from beattrack import export
+from beattrack import contract, export
 from beattrack.config import DecoderConfig, FeatureConfig, ModelConfig
 from beattrack.subbands import curves_hash
 from beattrack_runtime.onnx_model import OnnxModel
@@ -47,7 +47,7 @@ def test_torch_equals_onnx_in_any_blocks(model: str, channels: int, size: int) -
 def test_metadata_describes_the_model() -> None:
     proto = onnx.load(tiny_onnx("allinonetempo", 2))
     values = {entry.key: entry.value for entry in proto.metadata_props}
-    assert tuple(values) == export.METADATA
+    assert tuple(values) == tuple(contract.PREFIX + key for key in contract.METADATA)
     network = tiny_model("allinonetempo", 2)
     assert ModelConfig.from_json(values["beattrack.model"]) == network.config
     assert FeatureConfig.from_json(values["beattrack.features"]) == tiny_features(2)

@@ -10,7 +10,6 @@ from __future__ import annotations
 import math
 
 import numpy as np
-from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 MIN_RATE, MAX_RATE = 1000, 768000  # Hz that can be converted; anything else is a damaged header
@@ -73,27 +72,41 @@ class StreamResampler:
         """Append ``samples`` and return all outputs that stand before input index ``until``."""
         buffer = np.concatenate([self._buffer, samples])
         end = max(self._made, -(-until * self._up // self._down))
-        k = np.arange(self._made, end, dtype=np.int64) * self._down
-        whole, rest = np.divmod(k, self._up)
-        width = 2 * self._half
-        start = whole + (1 - self._half - self._begin)
-        if len(start):
-            windows = sliding_window_view(buffer, width)
-            # Row by row, so that a result does not depend on how many are computed at once.
-            out: NDArray[np.float32]
-            if self._up == 1:  # one phase alone, windows evenly apart: halving 44.1 kHz, say
-                evenly = windows[start[0] : start[-1] + 1 : self._down]
-                out = np.einsum("ij,j->i", evenly, self._table[0])
-            else:
-                taps = self._table[rest * self._phases // self._up]
-                out = np.einsum("ij,ij->i", windows[start], taps)
-        else:
-            out = np.zeros(0, np.float32)
+        out = self._filter(buffer, end) if end > self._made else np.zeros(0, np.float32)
         self._made = end
         keep = end * self._down // self._up + 1 - self._half
         self._buffer = buffer[max(0, keep - self._begin) :].copy()
         self._begin = max(self._begin, keep)
         return out
+
+    def _filter(self, buffer: NDArray[np.float32], end: int) -> NDArray[np.float32]:
+        """Return the outputs from the last one made up to ``end``, which ``buffer`` covers.
+
+        einsum goes row by row, so that a result does not depend on how many are computed at once.
+        """
+        count, width = end - self._made, 2 * self._half
+        before = 1 - self._half - self._begin  # from an input's index to its window's in the buffer
+        if self._up == 1:  # one phase alone, windows evenly apart: halving 44.1 kHz, say
+            first = self._made * self._down + before
+            windows = _windows(buffer, first, self._down, count, width)
+            return np.asarray(np.einsum("ij,j->i", windows, self._table[0]))
+        k = np.arange(self._made, end, dtype=np.int64) * self._down
+        whole, rest = np.divmod(k, self._up)
+        windows = _windows(buffer, 0, 1, len(buffer) - width + 1, width)[whole + before]
+        taps = self._table[rest * self._phases // self._up]
+        return np.asarray(np.einsum("ij,ij->i", windows, taps))
+
+
+def _windows(
+    x: NDArray[np.float32], first: int, step: int, count: int, width: int
+) -> NDArray[np.float32]:
+    """Return a view of windows of ``x``, float32 [count, width]; numpy's own takes far longer.
+
+    Raises:
+        TypeError: they do not lie within ``x``.
+    """
+    size = x.itemsize
+    return np.ndarray((count, width), x.dtype, x, first * size, (step * size, size))
 
 
 def _filter_table(half: int, phases: int, low: float) -> NDArray[np.float32]:

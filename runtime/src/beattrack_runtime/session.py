@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beattrack.events import Event, TrackerState
-from beattrack.tracker import BeatTracker
+from beattrack.tracker import LOUDEST, BeatTracker
 from beattrack_runtime.resample import MAX_RATE, MIN_RATE, StreamResampler
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ STARTER_MODEL = Path(__file__).parent / "models" / "starter.onnx"
 MAX_CHANNELS = 64  # more: the array is probably [channels, n]
 
 _SLICE = 4096  # input samples handled at once: a whole song may be pushed without growing memory
-_LOUDEST = 1e6  # beyond this, sums of squares in float32 could overflow and never recover
 _INT_SCALE = {np.dtype(np.int16): 2.0**-15, np.dtype(np.int32): 2.0**-31}
 
 
@@ -159,11 +158,13 @@ class LiveTracker:
         return wanted if self._resampler is None else self._resampler.needed(wanted)
 
     def _clean(self, mono: NDArray[np.float32]) -> NDArray[np.float32]:
+        if float(np.dot(mono, mono)) <= LOUDEST**2:  # then every sample is finite and within bounds
+            return mono
         finite = np.isfinite(mono)
         if not finite.all():
             self.bad_samples += int(len(mono) - np.count_nonzero(finite))
             mono = np.where(finite, mono, np.float32(0))
-        return np.clip(mono, -_LOUDEST, _LOUDEST)
+        return np.clip(mono, -LOUDEST, LOUDEST)
 
 
 def open_tracker(

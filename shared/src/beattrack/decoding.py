@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,13 +22,14 @@ CLIP = 1e-3  # activations are kept this far from 0 and 1
 SHARE_CLIP = 0.02  # and the share of downbeats among beats this far
 
 
-@dataclass(frozen=True)
-class Estimate:
-    """Where the music stands at one activation frame."""
+_Reading = tuple[slice, NDArray[np.bool_], NDArray[np.float32], int, float]
+
+
+class Estimate(NamedTuple):
+    """Where the music stands at one activation frame; `BarPointerFilter.bar` says more of it."""
 
     phase: float  # beats since the last beat, 0-1
     period: float  # frames per beat
-    slots: tuple[float, ...]  # belief in each slot of the state space for the last beat
     confidence: float  # 0-1, probability of this reading of tempo and phase
 
 
@@ -47,7 +49,8 @@ class BarPointerFilter:
         self._tempo_window: NDArray[np.float32] | None = None
         self.space = build_state_space(config, fps)
         space = self.space
-        self._before_end = space.ends - 1
+        self._no_evidence = np.ones(len(space.periods), dtype=np.float32)
+        self._tails = np.concatenate([space.ends - 1, space.ends])
         self._downbeats = np.flatnonzero(space.slot_position == 1)
         log_period = np.log(space.periods)
         self._log_period = log_period[space.tempo_of]
@@ -59,7 +62,10 @@ class BarPointerFilter:
             for a, b in zip(first, last, strict=True)
         ]
         first = np.where(space.slot_position == 1, space.meter_prior, 0)
-        self._entry_prior = np.outer(first, space.prior).astype(np.float32)
+        self._new_pulse = (NEW_PULSE * np.outer(first, space.prior)).astype(np.float32)
+        self._slot_change = np.ascontiguousarray(space.slot_change.T)
+        self._tempo_change = space.tempo_change * np.float32(1 - NEW_PULSE)
+        self._over_slots = np.ones(len(first), dtype=np.float32)  # sums them, as a product
         self.reset()
 
     def reset(self) -> None:
@@ -72,6 +78,9 @@ class BarPointerFilter:
         self._belief = (weight / weight.sum()).astype(np.float32)
         self._total = np.float32(1)
         self._spare = np.empty_like(self._belief)  # takes the next belief
+        # of the last estimate: its row, which states are near, how far each is, the likeliest
+        # state, and the refined phase, not wrapped
+        self._reading: _Reading | None = None
 
     def step(
         self, beat: float, downbeat: float, tempo: NDArray[np.float32] | None = None
@@ -86,35 +95,42 @@ class BarPointerFilter:
         """
         space, old, new = self.space, self._belief, self._spare
         # A model that fails must not leave the belief without a way back.
-        beat, downbeat = (v if np.isfinite(v) else 0.0 for v in (beat, downbeat))
+        beat = beat if math.isfinite(beat) else 0.0
+        downbeat = downbeat if math.isfinite(downbeat) else 0.0
         # The last step's normalisation and the tempo evidence ride on this step's shift.
         scale = self._tempo_likelihood(tempo) / self._total
-        before_end = old[:, self._before_end] * scale
+        tails = old.take(self._tails, axis=1).reshape(len(old), 2, -1) * scale
+        before_end = tails[:, 0]
         leave_early = before_end * space.early
-        leaving = leave_early + old[:, space.ends] * scale
-        entering = space.slot_change.T @ leaving @ space.tempo_change
-        entering *= 1 - NEW_PULSE
-        entering += NEW_PULSE * self._entry_prior
-        np.multiply(old[:, :-1], scale[space.tempo_of[:-1]], out=new[:, 1:])
+        leaving = tails[:, 1] + leave_early
+        entering = self._slot_change @ leaving @ self._tempo_change
+        entering += self._new_pulse
+        entering *= self._beat_likelihood(beat, downbeat)[:, None]
+        np.multiply(old[:, :-1], scale.take(space.tempo_of[:-1]), out=new[:, 1:])
         new[:, space.ends] = before_end - leave_early
-        new[:, space.starts] = entering * self._beat_likelihood(beat, downbeat)[:, None]
-        marginal = new.sum(axis=0)
-        self._total = marginal.sum()
+        new[:, space.starts] = entering
+        marginal = self._over_slots @ new
+        self._total = np.add.reduce(marginal)
         self._belief, self._spare = new, old
-        return self._estimate(marginal / self._total)
+        return self._read(marginal / self._total)
 
     def _tempo_likelihood(self, tempo: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """Return the likelihood of each tempo of the states up to a factor, float32 [tempi]."""
-        if tempo is None or not len(tempo) or not np.isfinite(tempo).all():
-            return np.ones(len(self.space.periods), dtype=np.float32)
+        if tempo is None or not len(tempo):
+            return self._no_evidence
         if self._tempo_window is None or len(self._tempo_window) != len(tempo):
             classes = np.arange(1, len(tempo) + 1)[:, None]
             away = np.log2(classes * self.space.periods / (60 * self._fps)) / TEMPO_WIDTH
             window = np.exp(-0.5 * away**2)
             self._tempo_window = (window / window.sum(axis=0)).astype(np.float32)
-        share = tempo @ self._tempo_window
-        share = np.maximum(share / share.max(), TEMPO_CLIP)
-        return np.asarray(share**self.config.tempo_power)
+        share: NDArray[np.float32] = tempo @ self._tempo_window
+        most = share.max()
+        if not 0 < most < np.inf:  # also of NaN
+            return self._no_evidence
+        share /= most
+        np.maximum(share, TEMPO_CLIP, out=share)
+        share **= self.config.tempo_power
+        return share
 
     def _beat_likelihood(self, beat: float, downbeat: float) -> NDArray[np.float32]:
         """Return the likelihood of a beat of each slot relative to no beat, float32 [slots]."""
@@ -128,7 +144,7 @@ class BarPointerFilter:
         ratios[self._downbeats] = ratio * (share / expected) ** config.downbeat_power
         return ratios.astype(np.float32)
 
-    def _estimate(self, marginal: NDArray[np.float32]) -> Estimate:
+    def _read(self, marginal: NDArray[np.float32]) -> Estimate:
         """Read the likeliest tempo and phase, refined by the belief around it.
 
         ``marginal``: float32 [row], the belief summed over slots.
@@ -138,29 +154,28 @@ class BarPointerFilter:
         row = self._near_tempo[space.tempo_of[best]]
         away = space.phase[row] - space.phase[best]
         away -= np.rint(away)
-        weight = np.where(np.abs(away) < NEAR_PHASE, marginal[row], np.float32(0))
-        total = float(weight.sum())
-        phase = float(space.phase[best] + weight @ away / total)
-        period = float(np.exp(weight @ self._log_period[row] / total))
-        slots = self._slot_weights(row, weight > 0, away + space.phase[best], phase)
-        return Estimate(
-            phase=phase % 1.0,
-            period=period,
-            slots=tuple(slots.tolist()),
-            confidence=min(total, 1.0),
-        )
+        near = np.abs(away) < NEAR_PHASE
+        weight = marginal[row] * near
+        total = float(np.add.reduce(weight))
+        phase = float(space.phase[best]) + float(weight @ away) / total
+        period = math.exp(float(weight @ self._log_period[row]) / total)
+        self._reading = row, near, away, best, phase
+        return Estimate(phase % 1.0, period, min(total, 1.0))
 
-    def _slot_weights(
-        self, row: slice, near: NDArray[np.bool_], unwrapped: NDArray[np.float32], phase: float
-    ) -> NDArray[np.float32]:
-        """Return the belief of the near states of ``row`` in each slot, float32 [slots].
+    def bar(self) -> NDArray[np.float32]:
+        """Return the belief in each slot for the beat before the last estimate, float32 [slots].
 
         A state on the far side of the bar pointer's wrap belongs to the neighbouring beat, seen
-        from ``phase``: one whose ``unwrapped`` phase is 1 or more has passed a beat already.
+        from the estimate: one whose phase, unwrapped, is 1 or more has passed a beat already.
+
+        Raises:
+            ValueError: no frame has been taken since the last reset.
         """
-        if 2 * NEAR_PHASE <= phase < 1 - 2 * NEAR_PHASE:  # too far from the wrap
-            return np.asarray(self._belief[:, row] @ near.astype(np.float32) / self._total)
-        turn = np.floor(unwrapped) - np.floor(phase)  # -1: one beat behind, 1: one ahead
+        if self._reading is None:
+            raise ValueError("There is no estimate yet: call step() first.")
+        row, near, away, best, phase = self._reading
+        turn = np.floor(away + self.space.phase[best]) - np.floor(phase)
+        # turn -1: one beat behind, 1: one ahead
         sides = np.stack([near & (turn == 0), near & (turn < 0), near & (turn > 0)], axis=1)
         belief = self._belief[:, row] @ sides.astype(np.float32) / self._total
         here, behind, ahead = belief.T

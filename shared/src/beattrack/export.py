@@ -1,14 +1,6 @@
 """Write a network as one self-describing ONNX file, checked against torch before it appears.
 
-The graph is the streaming step. Its inputs are ``frame``, float32 [1, C, F, n] with any n >= 1, and
-one ``state.<name>`` for each tensor of ``BeatNetwork.init_state(1)``; a stream starts with all of
-them zero. Its outputs are
-
-    beat, downbeat: float32 [1, n], probabilities
-    tempo: float32 [1, n, bins], probabilities; class k is k + 1 BPM
-    new_state.<name>: the next value of ``state.<name>``
-
-and everything that a reader must know besides is in the metadata, under the keys ``METADATA``.
+What such a file holds is described in ``beattrack.contract``.
 """
 
 from __future__ import annotations
@@ -30,20 +22,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from beattrack import contract
 from beattrack.config import DecoderConfig, FeatureConfig
 from beattrack.features import feature_bins, flux_bins
 from beattrack.model import BeatNetwork
 
-FORMAT_VERSION = "1"
-METADATA = (
-    "beattrack.format_version",
-    "beattrack.features",  # FeatureConfig, JSON
-    "beattrack.model",  # ModelConfig, JSON
-    "beattrack.decoder",  # DecoderConfig, JSON
-    "beattrack.subbands_sha256",  # of the sub-band curves; only if features.bpfed
-    "beattrack.latency_frames",
-    "beattrack.provenance",  # JSON: training run, data, licence, commit
-)
 OPSET = 20  # the first with Gelu; onnxruntime 1.17 and later read it
 TOLERANCE = 1e-4  # greatest difference allowed between torch and onnxruntime, in probability
 CHECK_BLOCKS = (1, 7, 50)  # frames a step
@@ -136,13 +119,13 @@ def _to_proto(step: _Step) -> onnx.ModelProto:
     state = step.network.init_state(1)
     config = step.network.config
     frame = torch.zeros(1, config.channels, config.bins, 7)
-    names = [f"state.{name}" for name in step.names]
+    names = [contract.STATE + name for name in step.names]
     with torch.no_grad(), _quiet():
         program = torch.onnx.export(
             step,
             (frame, *state.values()),
-            input_names=["frame", *names],
-            output_names=["beat", "downbeat", "tempo", *(f"new_{name}" for name in names)],
+            input_names=[contract.FRAME, *names],
+            output_names=[*contract.OUTPUTS, *(contract.NEW + name for name in names)],
             dynamic_shapes={"frame": {3: torch.export.Dim("n")}, "state": tuple({} for _ in names)},
             opset_version=OPSET,
             dynamo=True,
@@ -168,20 +151,20 @@ def _describe(
 ) -> None:
     """Set the metadata that the runtime configures itself from."""
     values = {
-        "beattrack.format_version": FORMAT_VERSION,
-        "beattrack.features": features.to_json(),
-        "beattrack.model": network.config.to_json(),
-        "beattrack.decoder": decoder.to_json(),
-        "beattrack.latency_frames": str(network.latency_frames),
-        "beattrack.provenance": json.dumps(provenance, sort_keys=True),
+        "format_version": contract.FORMAT_VERSION,
+        "features": features.to_json(),
+        "model": network.config.to_json(),
+        "decoder": decoder.to_json(),
+        "latency_frames": str(network.latency_frames),
+        "provenance": json.dumps(provenance, sort_keys=True),
     }
     if features.bpfed:
         from beattrack.subbands import curves_hash
 
-        values["beattrack.subbands_sha256"] = curves_hash(features.sources)
-    for key in METADATA:
+        values["subbands_sha256"] = curves_hash(features.sources)
+    for key in contract.METADATA:
         if key in values:
-            proto.metadata_props.add(key=key, value=values[key])
+            proto.metadata_props.add(key=contract.PREFIX + key, value=values[key])
 
 
 def _check_parity(network: BeatNetwork, data: bytes) -> None:
@@ -193,7 +176,7 @@ def _check_parity(network: BeatNetwork, data: bytes) -> None:
     with torch.no_grad():
         expected = [y.numpy() for y in _probabilities(network(torch.from_numpy(x)))]
     session = onnxruntime.InferenceSession(data, providers=["CPUExecutionProvider"])
-    zeros = {f"state.{name}": value.numpy() for name, value in network.init_state(1).items()}
+    zeros = {contract.STATE + name: value.numpy() for name, value in network.init_state(1).items()}
     for size in CHECK_BLOCKS:
         actual = _run_blocks(session, x, zeros, size)
         worst = max(float(np.abs(a - e).max()) for a, e in zip(actual, expected, strict=True))
@@ -209,10 +192,10 @@ def _run_blocks(
     state: dict[str, NDArray[Any]],
     size: int,
 ) -> list[NDArray[np.float32]]:
-    names = ["beat", "downbeat", "tempo", *(f"new_{name}" for name in state)]
+    names = [*contract.OUTPUTS, *(contract.NEW + name for name in state)]
     parts: list[list[NDArray[np.float32]]] = [[], [], []]
     for start in range(0, x.shape[-1], size):
-        results = session.run(names, {"frame": x[..., start : start + size], **state})
+        results = session.run(names, {contract.FRAME: x[..., start : start + size], **state})
         state = dict(zip(state, results[3:], strict=True))
         for part, result in zip(parts, results, strict=False):
             part.append(result)

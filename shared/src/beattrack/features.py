@@ -21,21 +21,24 @@ FLUX_FLOOR = 0.005  # log10 units
 _CHUNK = 1024  # frames computed at a time: bounds the memory of a large push
 
 
-def _filters(config: FeatureConfig) -> NDArray[np.float32]:
-    """Return the weights from magnitudes to bands, float32 [channels, window // 2, bands]."""
-    bank = log_filterbank(
+def _bank(config: FeatureConfig) -> NDArray[np.float32]:
+    """Return the weights from magnitudes to bands, float32 [window // 2, bands]."""
+    return log_filterbank(
         config.window, config.sample_rate, config.bands_per_octave, config.fmin, config.fmax
     )
+
+
+def _curves(config: FeatureConfig) -> NDArray[np.float32]:
+    """Return the gain of each FFT bin in each channel, float32 [channels, window // 2]."""
     if not config.bpfed:
-        return bank[None]
+        return np.ones((1, config.window // 2), dtype=np.float32)
     frequencies = fft_frequencies(config.window, config.sample_rate)
-    curves = [load_curve(source, frequencies) for source in config.sources]
-    return np.stack([curve[:, None] * bank for curve in curves])
+    return np.stack([load_curve(source, frequencies) for source in config.sources])
 
 
 def spectrum_bands(config: FeatureConfig) -> int:
     """Return the number of bands of the log-filtered spectrogram."""
-    return int(_filters(config).shape[2])
+    return int(_bank(config).shape[1])
 
 
 def flux_bins(config: FeatureConfig) -> int:
@@ -62,18 +65,22 @@ class FeatureStream:
         # The periodic Hann window that madmom and scipy use; a full-scale sine gives magnitude 1.
         hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window) / config.window)
         self._window = (hann * (2 / hann.sum())).astype(np.float32)
-        self._filters = _filters(config)
-        channels, _, bands = self._filters.shape
+        bank, curves = _bank(config), _curves(config)
+        channels, bands = len(curves), bank.shape[1]
         if config.flux_bands > bands:
             raise ValueError(
                 f"flux_bands={config.flux_bands} is not possible: the spectrum has {bands} bands."
             )
+        # The filters are narrow: their weights alone are kept, band after band.
+        band_of, self._bins_used = np.nonzero(bank.T)
+        self._weights = curves[:, self._bins_used] * bank[self._bins_used, band_of]
+        self._band_starts = np.searchsorted(band_of, np.arange(bands))
         edges = np.linspace(0, bands, config.flux_bands + 1).round().astype(int)
         self._group_starts = edges[:-1]
         self._group_sizes = np.diff(edges).astype(np.float32)
         self._shape = (channels, bands)
         self._bins = feature_bins(config)
-        self._decay = np.float32(np.exp(-1 / (config.flux_mean_s * config.fps)))
+        self._decay = float(np.exp(-1 / (config.flux_mean_s * config.fps)))
         self._settle = -(-config.window // config.hop) + config.flux_lag  # frames without flux
         self.reset()
 
@@ -87,7 +94,7 @@ class FeatureStream:
         self._spectra: NDArray[np.float32] = np.zeros(shape, dtype=np.float32)
         # float32 [channels, flux_bands]: running mean of flux, not yet corrected for its start
         self._mean = np.zeros((channels, config.flux_bands), dtype=np.float32)
-        self._mean_weight = np.float32(0)  # sum of the weights in the mean, 0-1
+        self._mean_weight = 0.0  # sum of the weights in the mean, 0-1
         self.frames = 0  # frames made since the reset
 
     def push(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -115,15 +122,18 @@ class FeatureStream:
 
     def _frames(self, windows: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return the frames of these windows, float32 [n, window] -> [n, channels, bins]."""
-        spectrum = np.fft.rfft(windows * self._window)[:, :-1]
+        spectrum = np.fft.rfft(windows * self._window)
         magnitude = np.abs(spectrum).astype(np.float32, copy=False)
-        # One frame at a time: a matrix product over many rows rounds differently with their number,
-        # and the frames must not depend on how the samples were cut.
-        bands = np.stack([np.matmul(row, self._filters) for row in magnitude])
-        logspec = np.log10(1 + np.float32(self.config.log_mul) * bands)
+        # A sum over each filter rather than a matrix product, which would round differently with
+        # the number of frames: they must not depend on how the samples were cut.
+        weighted = magnitude.take(self._bins_used, axis=1)[:, None] * self._weights
+        logspec = np.add.reduceat(weighted, self._band_starts, axis=2)
+        logspec *= np.float32(self.config.log_mul)
+        logspec += 1
+        np.log10(logspec, out=logspec)
         if self.config.kind == "logspec":
             self.frames += len(windows)
-            return np.ascontiguousarray(logspec)
+            return logspec
         flux = self._flux(logspec)
         return flux if self.config.kind == "flux" else np.concatenate([logspec, flux], axis=2)
 
@@ -139,7 +149,8 @@ class FeatureStream:
         widened = earlier.copy()
         np.maximum(widened[..., 1:], earlier[..., :-1], out=widened[..., 1:])
         np.maximum(widened[..., :-1], earlier[..., 1:], out=widened[..., :-1])
-        rise = np.maximum(logspec - widened, 0)
+        rise = logspec - widened
+        np.maximum(rise, 0, out=rise)
         flux: NDArray[np.float32] = np.add.reduceat(rise, self._group_starts, axis=2)
         flux /= self._group_sizes
         self._spectra = history[-lag:].copy()
@@ -147,18 +158,22 @@ class FeatureStream:
 
     def _normalise(self, flux: NDArray[np.float32]) -> NDArray[np.float32]:
         """Divide by a causal running mean and compress; the loop is the recursion itself."""
-        keep, gain = self._decay, np.float32(1) - self._decay
+        keep, gain = self._decay, 1 - self._decay
         scale = np.empty_like(flux)
         for i, now in enumerate(flux):
             if self.frames < self._settle:
                 now[:] = 0
             else:
-                self._mean = keep * self._mean + gain * now
+                self._mean *= keep
+                self._mean += gain * now
                 self._mean_weight = keep * self._mean_weight + gain
-            scale[i] = self._mean / max(self._mean_weight, gain)
+            np.divide(self._mean, max(self._mean_weight, gain), out=scale[i])
             self.frames += 1
-        scale += np.float32(FLUX_MEAN_SHARE) * scale.mean(axis=2, keepdims=True)
-        return np.asarray(np.log1p(flux / (scale + np.float32(FLUX_FLOOR))))
+        share = FLUX_MEAN_SHARE / self.config.flux_bands
+        scale += share * np.add.reduce(scale, axis=2, keepdims=True)
+        scale += FLUX_FLOOR
+        flux /= scale
+        return np.log1p(flux, out=flux)
 
 
 def compute(audio: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:

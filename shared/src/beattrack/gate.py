@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from numpy.typing import NDArray
 
 from beattrack.events import TrackerState
 
@@ -29,13 +28,12 @@ class Gate:
         self.confidence = 0.0
         self._quiet = np.inf  # frames since something sounded
 
-    def step(self, samples: NDArray[np.float32], confidence: float) -> bool:
-        """Take one hop of samples (float32 [hop]) and the filter's confidence (0-1).
+    def step(self, power: float, confidence: float) -> bool:
+        """Take one hop's mean square (full scale 1) and the filter's confidence (0-1).
 
         Returns:
             Whether the state changed.
         """
-        power = float(samples @ samples) / max(1, len(samples))
         self._quiet = self._quiet + 1 if power < self._silence else 0
         self.confidence += self._confidence_gain * (confidence - self.confidence)
         silent = self._quiet >= self._silent_frames

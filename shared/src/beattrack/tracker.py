@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -13,11 +14,11 @@ from beattrack.decoding import BarPointerFilter, Estimate
 from beattrack.events import Beat, Event, StateChange, TrackerState
 from beattrack.features import FeatureStream
 from beattrack.gate import Gate
-from beattrack.statespace import StateSpace
 
 MIN_GAP = 0.6  # of a beat: two reports are at least this far apart
 BAR_HOLD = 10.0  # another reading of the bar must be this many times as likely to replace one
 MAX_COUNTED = 8  # beats over which the bar is counted on when none was reported
+LOUDEST = 1e6  # samples that overflow when squared are cut to this
 MAX_LATE_S = 0.1  # a beat found later than this after it sounded is no longer reported
 
 
@@ -29,11 +30,12 @@ class BeatReporter:
     when it has been confirmed.
     """
 
-    def __init__(self, space: StateSpace, fps: float, latency: int, config: DecoderConfig) -> None:
-        self._space = space
+    def __init__(self, bar: BarPointerFilter, fps: float, latency: int) -> None:
+        self._filter = bar
+        self._space = bar.space
         self._fps = fps
         self._latency = latency
-        self._config = config
+        self._config = bar.config
         self.reset()
 
     def reset(self) -> None:
@@ -64,7 +66,7 @@ class BeatReporter:
             or due_s < 0
         ):
             return None
-        slot = self._read_bar(estimate, passed, round((due_s - self._last_s) / period_s)
+        slot = self._read_bar(passed, round((due_s - self._last_s) / period_s)
                               if self._slot is not None else 0)  # fmt: skip
         self._last_s, self._slot = due_s, slot
         return Beat(
@@ -76,16 +78,17 @@ class BeatReporter:
             emitted_s=now_s,
         )
 
-    def _read_bar(self, estimate: Estimate, passed: int, gap: int) -> int:
+    def _read_bar(self, passed: int, gap: int) -> int:
         """Return the slot of the beat due: the bar counted so far, unless another is far likelier.
 
         ``passed`` beats lie between the estimate and the beat due, ``gap`` between reports.
         """
-        weights = np.zeros(len(estimate.slots))
+        belief = self._filter.bar()
+        weights = np.zeros(len(belief))
         slots = np.arange(len(weights))
         for _ in range(passed):
             slots = self._space.next_slot[slots]
-        np.add.at(weights, slots, estimate.slots)
+        np.add.at(weights, slots, belief)
         likeliest = int(weights.argmax())
         if self._slot is None:
             return likeliest
@@ -123,7 +126,7 @@ class BeatTracker:
         self._features = FeatureStream(model.features)
         self._fps = model.features.fps
         self._filter = BarPointerFilter(config, self._fps)
-        self._reporter = BeatReporter(self._filter.space, self._fps, model.latency_frames, config)
+        self._reporter = BeatReporter(self._filter, self._fps, model.latency_frames)
         self._gate = Gate(self._fps)
         self._input_delay_s = input_delay_s
         self.on_frame: Callable[[float, float, float], None] | None = None
@@ -178,10 +181,7 @@ class BeatTracker:
         """
         hop = self._model.features.hop
         self._samples += len(samples)
-        samples = np.asarray(samples, dtype=np.float32)
-        if not np.isfinite(samples).all():  # one such sample would stay in the state for ever
-            samples = np.where(np.isfinite(samples), samples, np.float32(0))
-        block = np.concatenate([self._pending, samples])
+        block = np.concatenate([self._pending, np.asarray(samples, dtype=np.float32)])
         events: list[Event] = []
         used = len(block) - len(block) % hop
         for start in range(0, used, hop):
@@ -191,6 +191,10 @@ class BeatTracker:
 
     def _hop(self, samples: NDArray[np.float32]) -> list[Event]:
         """Take exactly one hop."""
+        energy = float(np.dot(samples, samples))
+        if not math.isfinite(energy):  # one such sample would stay in the state for ever
+            samples = np.nan_to_num(samples, nan=0, posinf=0, neginf=0).clip(-LOUDEST, LOUDEST)
+            energy = float(np.dot(samples, samples))
         activations = self._model.step(self._features.push(samples))
         beat, downbeat = float(activations.beat[0]), float(activations.downbeat[0])
         self._estimate = self._filter.step(beat, downbeat, activations.tempo[0])
@@ -200,7 +204,7 @@ class BeatTracker:
             at = (frame + 0.5 - self._model.latency_frames) / self._fps
             self.on_frame(at, beat, downbeat)
         events: list[Event] = []
-        if self._gate.step(samples, self._estimate.confidence):
+        if self._gate.step(energy / len(samples), self._estimate.confidence):
             events.append(StateChange(self._gate.state, now_s, self._gate.confidence))
         found = self._reporter.step(frame, now_s, self._estimate)
         if found is not None and self._gate.state is TrackerState.LOCKED:
