@@ -8,9 +8,9 @@ trainer=.venv-test/bin/trainer
 export OMP_NUM_THREADS=1
 
 $trainer synth data/synth --hours 8 --seed 1 --jobs "$jobs" --groove "$groove" --pop909 "$pop909"
-$trainer preprocess data/synth data/synth-features --jobs "$jobs"
-$trainer train --store data/synth-features --run runs/starter \
+$trainer preprocess data=synth --jobs "$jobs"
+$trainer train data=synth run_id=starter fold=0 \
     model=tcn steps=5000 dropout=0.2 learning_rate=0.0015 threads=1
-$trainer export runs/starter runs/starter.onnx --flux-mix 0.3 \
+$trainer export runs/starter.onnx --run starter --flux-mix 0.3 \
     --licence "rendered: Groove CC BY 4.0, POP909 MIT, MMA grooves; see CREDITS.md"
 echo "runs/starter.onnx is ready: .venv/bin/beattrack --model runs/starter.onnx --file SONG"

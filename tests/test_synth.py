@@ -14,21 +14,19 @@ soundfile = pytest.importorskip("soundfile", reason="soundfile is in the trainer
 pytest.importorskip("scipy", reason="scipy is in the trainer's dependencies")
 pytest.importorskip("beattrack_trainer.synth", reason="the trainer is not installed")
 
-from beattrack_trainer import (  # noqa: E402
-    subband_curves,
-    synth_effects,
-    synth_midi,
-    synth_mma,
-    synth_track,
-)
-from beattrack_trainer import synth as synth_module  # noqa: E402
-from beattrack_trainer.synth_arrange import FOLDERS, check_soundfonts, fitted, rearrange  # noqa: E402
-from beattrack_trainer.synth_band import band, bass_part  # noqa: E402
-from beattrack_trainer.synth_drums import CLOSED, KICK, PATTERNS, bar_notes, drum_part  # noqa: E402
-from beattrack_trainer.synth_groove import Performance, grid_offset  # noqa: E402
-from beattrack_trainer.synth_harmony import chord_grid  # noqa: E402
-from beattrack_trainer.synth_midi import Note, Score, SynthError  # noqa: E402
-from beattrack_trainer.synth_own import own_score  # noqa: E402
+from beattrack_trainer.synth import dataset as synth_module  # noqa: E402
+from beattrack_trainer.synth import effects as synth_effects  # noqa: E402
+from beattrack_trainer.synth import midi as synth_midi  # noqa: E402
+from beattrack_trainer.synth import mma as synth_mma  # noqa: E402
+from beattrack_trainer.synth import subband_curves  # noqa: E402
+from beattrack_trainer.synth import track as synth_track  # noqa: E402
+from beattrack_trainer.synth.arrange import FOLDERS, check_soundfonts, fitted, rearrange  # noqa: E402
+from beattrack_trainer.synth.band import band, bass_part  # noqa: E402
+from beattrack_trainer.synth.drums import CLOSED, KICK, PATTERNS, bar_notes, drum_part  # noqa: E402
+from beattrack_trainer.synth.groove import Performance, grid_offset  # noqa: E402
+from beattrack_trainer.synth.harmony import chord_grid  # noqa: E402
+from beattrack_trainer.synth.midi import Note, Score, SynthError  # noqa: E402
+from beattrack_trainer.synth.own import own_score  # noqa: E402
 
 RATE = synth_midi.SAMPLE_RATE
 HAS_RENDERER = bool(

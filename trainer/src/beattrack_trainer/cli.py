@@ -9,9 +9,10 @@ from typing import Annotated, Optional
 import typer
 from rich.console import Console
 
-from beattrack.config import ConfigError, DecoderConfig, FeatureConfig
-from beattrack_trainer.subband_curves import subbands
-from beattrack_trainer.synth import synth
+from beattrack.config import ConfigError, DecoderConfig
+from beattrack_trainer.config import DataConfig, load_settings, parse_words
+from beattrack_trainer.synth.dataset import synth
+from beattrack_trainer.synth.subband_curves import subbands
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -23,58 +24,56 @@ app.command("synth")(synth)
 app.command("subbands")(subbands)
 console = Console(stderr=True)
 Words = Annotated[Optional[list[str]], typer.Argument(help="Settings, key=value.")]
+File = Annotated[Optional[Path], typer.Option("--config", help="YAML file of settings.")]
+Jobs = Annotated[int, typer.Option(help="Processes.", min=1)]
 
 
 @app.command()
-def preprocess(
-    folder: Annotated[Path, typer.Argument(help="Data set: tracks/ and beats/, or both in one.")],
-    store: Annotated[Path, typer.Argument(help="Feature store to write; a run goes on in it.")],
-    settings: Words = None,
-    jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
-) -> None:
-    """Compute features. Settings are those of FeatureConfig: bpfed=true sources=[bass,drums]."""
-    from beattrack_trainer.config import parse_words
-    from beattrack_trainer.preprocess import preprocess as run
+def preprocess(settings: Words = None, config: File = None, jobs: Jobs = 1) -> None:
+    """Compute features: trainer preprocess data=harmonix bpfed=true sources=[bass,drums]."""
+    from beattrack_trainer.data.folders import open_data_sets
+    from beattrack_trainer.data.preprocess import preprocess as start
 
-    complaints = run(folder, store, FeatureConfig.from_dict(parse_words(settings or [])), jobs)
-    for complaint in complaints:
-        console.print(f"skipped {complaint}", markup=False)
+    chosen = load_settings(settings or [], config)
+    for data in open_data_sets(chosen.data):
+        for complaint in start(data, chosen.features, jobs):
+            console.print(f"skipped {complaint}", markup=False)
 
 
 @app.command()
-def train(
-    store: Annotated[list[Path], typer.Option(help="Feature store; may be repeated.")],
-    run: Annotated[Path, typer.Option(help="Folder of the run; an interrupted run goes on in it.")],
-    settings: Words = None,
-) -> None:
-    """Train a network. Example: trainer train --store feats --run runs/a model=tcn steps=4000."""
-    from beattrack_trainer.config import parse_overrides
-    from beattrack_trainer.train import train as start
+def train(settings: Words = None, config: File = None) -> None:
+    """Train a network: trainer train data=harmonix fold=3 batch_size=16."""
+    from beattrack_trainer.training.train import train as start
 
-    model, config = parse_overrides(settings or [])
-    start(store, run, model, config)
+    run = start(load_settings(settings or [], config))
+    console.print(f"finished {run.path}", markup=False)
 
 
 @app.command("eval")
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="Data set: tracks/ and beats/, or both in one.")],
     out: Annotated[Path, typer.Option(help="JSON file to write.")],
+    data: Annotated[str, typer.Option(help="Data set: a name under data/ or a folder.")] = "gtzan",
     model: Annotated[
         Optional[Path], typer.Option(help="An ONNX model [default: the shipped one].")
     ] = None,
-    jobs: Annotated[int, typer.Option(help="Processes.", min=1)] = 1,
+    jobs: Jobs = 1,
 ) -> None:
     """Score the events that a live user would get, at the time they were emitted."""
-    from beattrack_trainer.evaluate import evaluate as start
-    from beattrack_trainer.evaluate import table
+    from beattrack_trainer.data.folders import open_data_sets
+    from beattrack_trainer.evaluation.evaluate import evaluate as start
+    from beattrack_trainer.evaluation.evaluate import table
 
-    console.print(table(start(model, folder, out, jobs)))
+    (chosen,) = open_data_sets(DataConfig(data=(data,)))
+    console.print(table(start(model, chosen, out, jobs)))
 
 
 @app.command("export")
 def export(
-    run: Annotated[Path, typer.Argument(help="Folder of a finished run.")],
     out: Annotated[Path, typer.Argument(help="ONNX file to write.")],
+    run: Annotated[
+        Optional[str], typer.Option(help="Id or folder of a run [default: the latest finished].")
+    ] = None,
+    runs_dir: Annotated[Path, typer.Option(help="Where the runs lie.")] = Path("runs"),
     flux_mix: Annotated[
         float, typer.Option(help="Share of the no-learning flux logit, 0-1.")
     ] = 0.5,
@@ -84,10 +83,11 @@ def export(
     licence: Annotated[str, typer.Option(help="Licence of the data, kept in the file.")] = "",
 ) -> None:
     """Write a finished run as one self-describing ONNX file, checked against torch."""
-    from beattrack_trainer.config import parse_words
     from beattrack_trainer.export import export_run
+    from beattrack_trainer.training.runs import find_run
 
-    export_run(run, out, flux_mix, DecoderConfig.from_dict(parse_words(decoder or [])), licence)
+    chosen = DecoderConfig.from_dict(parse_words(decoder or []))
+    export_run(find_run(run, runs_dir), out, flux_mix, chosen, licence)
     console.print(f"wrote {out} ({out.stat().st_size / 1e6:.2f} MB)", markup=False)
 
 

@@ -10,22 +10,22 @@ from typing import Any
 from beattrack.config import DecoderConfig
 from beattrack.export import export_onnx
 from beattrack.model import build_model
-from beattrack_trainer.train import load_run
+from beattrack_trainer.training.runs import Run
 
 
-def export_run(run: Path, out: Path, flux_mix: float, decoder: DecoderConfig, licence: str) -> None:
+def export_run(run: Run, out: Path, flux_mix: float, decoder: DecoderConfig, licence: str) -> None:
     """Write a run as ONNX, mixing in ``flux_mix`` of the no-learning flux logit.
 
     Raises:
         ConfigError: no finished run there, or an impossible setting.
         ValueError: the file does not give the numbers that the network gives.
     """
-    network, features, note = load_run(run)
+    network, features, note = run.load()
     mixed = build_model(dataclasses.replace(network.config, flux_mix=flux_mix)).eval()
     mixed.load_state_dict(network.state_dict())
     provenance: dict[str, Any] = {
-        "run": run.name,
-        "train": note["train"],
+        "run": run.id,
+        "settings": note["settings"],
         "tracks": note["tracks"],
         "data_licence": licence,
         "commit": _commit(),

@@ -9,10 +9,10 @@ from pathlib import Path
 import mido
 import numpy as np
 
-from beattrack_trainer.synth_band import BASSES, KEYS, LEADS, pick, program
-from beattrack_trainer.synth_drums import PATTERNS, drum_part
-from beattrack_trainer.synth_groove import drum_track
-from beattrack_trainer.synth_midi import Control, Floats, Note, Score, SynthError, tempo_map_seconds
+from beattrack_trainer.synth.band import BASSES, KEYS, LEADS, pick, program
+from beattrack_trainer.synth.drums import PATTERNS, drum_part
+from beattrack_trainer.synth.groove import drum_track
+from beattrack_trainer.synth.midi import Control, Floats, Note, Score, SynthError, tempo_map_seconds
 
 LICENCE = "POP909 MIT"
 ALIGNED_SHARE = 0.5  # of notes within a tenth of a beat of a half-beat; half would be 0.4 by chance

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from beattrack_trainer.synth_band import band
-from beattrack_trainer.synth_midi import (
+from beattrack_trainer.synth.band import band
+from beattrack_trainer.synth.midi import (
     DRUM_CHANNEL,
     Control,
     Note,

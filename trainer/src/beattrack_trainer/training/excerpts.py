@@ -2,49 +2,63 @@
 
 from __future__ import annotations
 
-import zlib
-from pathlib import Path
+from dataclasses import dataclass
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack.features import flux_bins
-from beattrack_trainer.augment import colour, stretch, stretch_factor
-from beattrack_trainer.config import TrainConfig
-from beattrack_trainer.preprocess import CONFIG_NAME
-from beattrack_trainer.targets import pulse_targets, tempo_targets
+from beattrack_trainer.config import Settings, TrainConfig
+from beattrack_trainer.data.folders import open_data_sets
+from beattrack_trainer.data.folds import read_folds, split
+from beattrack_trainer.data.store import FeatureStore
+from beattrack_trainer.training.augment import colour, stretch, stretch_factor
+from beattrack_trainer.training.targets import pulse_targets, tempo_targets
 
 
-def read_feature_config(stores: list[Path]) -> FeatureConfig:
-    """Return the settings that all stores share.
+@dataclass(frozen=True)
+class Item:
+    """A track in a store."""
+
+    store: FeatureStore
+    name: str
+
+
+@dataclass(frozen=True)
+class Parts:
+    """The tracks of a fold's three parts, over all data sets."""
+
+    training: tuple[Item, ...]
+    validation: tuple[Item, ...]
+    test: tuple[Item, ...]
+
+
+def open_parts(settings: Settings) -> Parts:
+    """Return the tracks of the fold, from the feature stores of all data sets.
 
     Raises:
-        ConfigError: a folder is no store, or two differ.
+        ConfigError: a data set or its store is missing, the features are stale, or the tracks are
+            too few.
     """
-    texts = {}
-    for store in stores:
-        note = store / CONFIG_NAME
-        if not note.is_file():
-            raise ConfigError(f"{store} is no feature store: it has no {CONFIG_NAME}.")
-        texts[note.read_text()] = store
-    if len(texts) != 1:
-        names = " and ".join(str(s) for s in texts.values())
-        raise ConfigError(f"The feature stores {names} were made with different settings.")
-    return FeatureConfig.from_json(next(iter(texts)))
-
-
-def split_names(stores: list[Path], share: float) -> tuple[list[Path], list[Path]]:
-    """Return the tracks for training and for validation, by a hash of their names."""
-    files = sorted(f for store in stores for f in store.glob("[!.]*.npz"))
-    held = [f for f in files if zlib.crc32(f.stem.encode()) % 10000 < share * 10000]
-    kept = sorted(set(files) - set(held))
-    if not kept or not held:
-        raise ConfigError(f"{len(files)} tracks are too few to train on and to validate with.")
-    return kept, held
+    parts: dict[str, list[Item]] = {"training": [], "validation": [], "test": []}
+    for data in open_data_sets(settings.data):
+        store = FeatureStore.open(data.feature_dir(settings.features))
+        store.require(settings.features)
+        table = data.base / "folds.tsv"
+        folds = split(
+            store.names(), read_folds(table) if table.is_file() else {}, settings.train.fold
+        )
+        for part, names in (("training", folds.training), ("validation", folds.validation),
+                            ("test", folds.test)):  # fmt: skip
+            parts[part] += [Item(store, name) for name in names]
+    result = Parts(**{k: tuple(v) for k, v in parts.items()})
+    if not result.training or (settings.train.fold < 8 and not result.validation):
+        count = sum(len(v) for v in parts.values())
+        raise ConfigError(f"{count} tracks are too few to train on and to validate with.")
+    return result
 
 
 class Excerpts(Dataset[dict[str, Tensor]]):
@@ -56,31 +70,23 @@ class Excerpts(Dataset[dict[str, Tensor]]):
 
     def __init__(
         self,
-        files: list[Path],
+        items: tuple[Item, ...],
         features: FeatureConfig,
         model: ModelConfig,
         config: TrainConfig,
         indices: range,
         augment: bool,
     ) -> None:
-        self._files, self._features, self._model = files, features, model
+        self._items, self._features, self._model = items, features, model
         self._config, self._indices, self._augment = config, indices, augment
-        self._cache: dict[Path, tuple[NDArray[np.float16], NDArray[np.float64]]] = {}
 
     def __len__(self) -> int:
         return len(self._indices)
 
-    def _load(self, file: Path) -> tuple[NDArray[np.float16], NDArray[np.float64]]:
-        # Half-precision features of a few hours fit in memory (34 MB an hour).
-        if file not in self._cache:
-            with np.load(file, allow_pickle=False) as data:
-                self._cache[file] = data["frames"], data["beats"]
-        return self._cache[file]
-
     def __getitem__(self, index: int) -> dict[str, Tensor]:
         rng = np.random.default_rng([self._config.seed, int(self._augment), self._indices[index]])
-        file = self._files[int(rng.integers(len(self._files)))]
-        stored, beats = self._load(file)
+        item = self._items[int(rng.integers(len(self._items)))]
+        stored, beats = item.store.frames(item.name), item.store.beats(item.name)
         length, fps = self._config.frames, self._features.fps
         factor = stretch_factor(rng) if self._augment else 1.0
         need = int(length * factor) + 4

@@ -17,9 +17,9 @@ from pathlib import Path
 import mido
 import numpy as np
 
-from beattrack_trainer.synth_band import LEADS, melody_part, pick, program
-from beattrack_trainer.synth_harmony import QUALITIES, Chord, draw_progression
-from beattrack_trainer.synth_midi import (
+from beattrack_trainer.synth.band import LEADS, melody_part, pick, program
+from beattrack_trainer.synth.harmony import QUALITIES, Chord, draw_progression
+from beattrack_trainer.synth.midi import (
     DRUM_CHANNEL,
     Note,
     Score,

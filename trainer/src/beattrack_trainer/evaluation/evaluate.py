@@ -15,8 +15,9 @@ from rich.table import Table
 
 from beattrack.events import Beat
 from beattrack_runtime import open_tracker
-from beattrack_trainer.preprocess import Track, find_tracks, read_beats
-from beattrack_trainer.scores import Scores, mean_scores, score
+from beattrack_trainer.data.annotations import read_beats
+from beattrack_trainer.data.folders import DataSet, Track
+from beattrack_trainer.evaluation.scores import Scores, mean_scores, score
 
 BLOCK = 1024  # samples; events do not depend on it
 
@@ -41,16 +42,16 @@ def _score_track(model: Path | None, job: Track) -> Scores:
     return score(reference[reference[:, 0] < seconds], events)
 
 
-def evaluate(model: Path | None, folder: Path, out: Path, jobs: int = 1) -> dict[str, Any]:
+def evaluate(model: Path | None, data: DataSet, out: Path, jobs: int = 1) -> dict[str, Any]:
     """Score every track of a data set folder and write the result as JSON.
 
     Args:
         model: an ONNX file; None is the shipped starter model.
-        folder: the data set (``preprocess.find_tracks``).
+        data: the data set.
         out: JSON file: ``mean`` and ``tracks``.
         jobs: processes.
     """
-    tracks = find_tracks(folder)
+    tracks = data.tracks()
     rows: dict[str, Scores] = {}
     with ProcessPoolExecutor(jobs) as pool:
         work = {pool.submit(_score_track, model, t): t.name for t in tracks}
@@ -59,7 +60,7 @@ def evaluate(model: Path | None, folder: Path, out: Path, jobs: int = 1) -> dict
     names = sorted(rows)
     result = {
         "model": model.name if model else "starter",
-        "data": folder.name,
+        "data": data.name,
         "mean": mean_scores([rows[n] for n in names]),
         "tracks": {n: rows[n].to_dict() for n in names},
     }

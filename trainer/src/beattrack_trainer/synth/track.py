@@ -12,16 +12,16 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
-from beattrack_trainer.synth_arrange import (
+from beattrack_trainer.synth.arrange import (
     OWN_TIMING,
     fitted,
     rearrange,
     soundfont_licence,
     synth_options,
 )
-from beattrack_trainer.synth_effects import Audio, random_effects
-from beattrack_trainer.synth_groove import groove_score
-from beattrack_trainer.synth_midi import (
+from beattrack_trainer.synth.effects import Audio, random_effects
+from beattrack_trainer.synth.groove import groove_score
+from beattrack_trainer.synth.midi import (
     FLUIDSYNTH_LATENCY_S,
     SAMPLE_RATE,
     Floats,
@@ -30,9 +30,9 @@ from beattrack_trainer.synth_midi import (
     render_wav,
     write_midi,
 )
-from beattrack_trainer.synth_mma import mma_score
-from beattrack_trainer.synth_own import own_score
-from beattrack_trainer.synth_pop909 import pop909_score
+from beattrack_trainer.synth.mma import mma_score
+from beattrack_trainer.synth.own import own_score
+from beattrack_trainer.synth.pop909 import pop909_score
 
 SECONDS = (40.0, 75.0)  # length of a track
 

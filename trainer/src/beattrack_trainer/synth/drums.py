@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from beattrack_trainer.synth_midi import DRUM_CHANNEL, Note
+from beattrack_trainer.synth.midi import DRUM_CHANNEL, Note
 
 VELOCITY = {"X": 115, "x": 92, "o": 52}
 KICK, RIM, SNARE, CLAP, CLOSED, PEDAL, OPEN = 36, 37, 38, 39, 42, 44, 46

@@ -22,10 +22,10 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy import signal
 
-from beattrack_trainer.synth_arrange import check_soundfonts, soundfont_licence
-from beattrack_trainer.synth_band import pick, program
-from beattrack_trainer.synth_groove import groove_score, unpack
-from beattrack_trainer.synth_midi import (
+from beattrack_trainer.synth.arrange import check_soundfonts, soundfont_licence
+from beattrack_trainer.synth.band import pick, program
+from beattrack_trainer.synth.groove import groove_score, unpack
+from beattrack_trainer.synth.midi import (
     DRUM_CHANNEL,
     Control,
     Note,
@@ -35,8 +35,8 @@ from beattrack_trainer.synth_midi import (
     tempo_curve,
     write_midi,
 )
-from beattrack_trainer.synth_mma import mma_score
-from beattrack_trainer.synth_pop909 import pop909_score
+from beattrack_trainer.synth.mma import mma_score
+from beattrack_trainer.synth.pop909 import pop909_score
 
 GROUPS = ("bass", "drums", "vocals", "others")
 VOICES = (52, 53, 54, 64, 65, 66, 67, 80, 81, 85)  # choir, oohs, synth voice, saxophones, leads
@@ -211,7 +211,7 @@ def _header(
 ) -> list[str]:
     lines = [
         f"Magnitude over frequency of {group}, 1 at its maximum; interpolate between the points.",
-        f"Derived by beattrack_trainer.subband_curves: {count} pieces, seed {seed}, "
+        f"Derived by beattrack_trainer.synth.subband_curves: {count} pieces, seed {seed}, "
         f"{len(stems)} stems of {group} at {RATE} Hz.",
         "Sources: POP909 (MIT), Groove MIDI Dataset (CC BY 4.0), MMA library grooves (GPL-2.0+),",
         f"generated bands; soundfonts: {', '.join(soundfont_licence(f) for f in fonts)}.",

@@ -9,7 +9,7 @@ from pathlib import Path
 import mido
 import numpy as np
 
-from beattrack_trainer.synth_midi import (
+from beattrack_trainer.synth.midi import (
     DRUM_CHANNEL,
     Control,
     Floats,

@@ -19,12 +19,12 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from beattrack_trainer.synth_arrange import check_soundfonts
-from beattrack_trainer.synth_groove import performances, unpack
-from beattrack_trainer.synth_midi import SynthError, find_program
-from beattrack_trainer.synth_mma import library
-from beattrack_trainer.synth_pop909 import songs
-from beattrack_trainer.synth_track import (
+from beattrack_trainer.synth.arrange import check_soundfonts
+from beattrack_trainer.synth.groove import performances, unpack
+from beattrack_trainer.synth.midi import SynthError, find_program
+from beattrack_trainer.synth.mma import library
+from beattrack_trainer.synth.pop909 import songs
+from beattrack_trainer.synth.track import (
     SECONDS,
     Job,
     Track,

@@ -8,8 +8,8 @@ from __future__ import annotations
 import mido
 import numpy as np
 
-from beattrack_trainer.synth_harmony import Chord, chord_grid
-from beattrack_trainer.synth_midi import Control, Note
+from beattrack_trainer.synth.harmony import Chord, chord_grid
+from beattrack_trainer.synth.midi import Control, Note
 
 BASSES = (32, 33, 33, 34, 35, 36, 37, 38, 39, 58, 43)
 KEYS = (0, 1, 2, 4, 5, 6, 7, 11, 12, 16, 17, 18, 19, 21, 24, 25, 26, 27, 28, 29, 30, 45, 62, 63, 81)

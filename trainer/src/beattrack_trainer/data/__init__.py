@@ -1,0 +1,1 @@
+"""Data sets on disk: folders, annotations, folds, checks, and stores of their features."""

@@ -1,0 +1,1 @@
+"""Rendered music with exact beats: a data set that anyone can have."""

@@ -1,0 +1,1 @@
+"""From feature stores to a trained run."""
