@@ -1,7 +1,7 @@
 """Settings of the trainer: dataclass defaults, then a YAML file, then ``key=value`` words.
 
 All keys live in one flat name space, with the manual's words: those of the data sets, of
-FeatureConfig, of ModelConfig and of TrainConfig.
+FeatureConfig, of ModelConfig, of augmentation and of TrainConfig.
 """
 
 from __future__ import annotations
@@ -76,12 +76,20 @@ class TrainConfig(Config):
 
 
 @dataclass(frozen=True)
+class AugmentConfig(Config):
+    """How training excerpts are changed, so that the network hears more rooms than the data has."""
+
+    augment: bool = True
+
+
+@dataclass(frozen=True)
 class Settings:
     """All settings of the trainer together."""
 
     data: DataConfig
     features: FeatureConfig
     model: ModelConfig
+    augment: AugmentConfig
     train: TrainConfig
 
     @classmethod
@@ -118,6 +126,7 @@ _PARTS: dict[str, type[Config]] = {
     "data": DataConfig,
     "features": FeatureConfig,
     "model": ModelConfig,
+    "augment": AugmentConfig,
     "train": TrainConfig,
 }
 

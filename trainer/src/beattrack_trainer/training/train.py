@@ -60,7 +60,14 @@ def train(settings: Settings) -> Run:
     first, count = done * config.batch_size, config.steps * config.batch_size
     held = parts.validation or parts.training
     data = [
-        Excerpts(parts.training, features, model, config, range(first, first + count), True),
+        Excerpts(
+            parts.training,
+            features,
+            model,
+            config,
+            range(first, first + count),
+            settings.augment.augment,
+        ),
         Excerpts(held, features, model, config, range(8 * config.batch_size), False),
     ]
     loaders = [DataLoader(d, batch_size=config.batch_size) for d in data]
