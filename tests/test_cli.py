@@ -264,6 +264,18 @@ def test_misuse(
     assert song.read_bytes() == before
 
 
+def test_control_characters_of_a_name_do_not_reach_the_terminal(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    evil = tmp_path / "a\x1b[2Jb\x07.wav"
+    evil.write_bytes(song.read_bytes())
+    assert beattrack("--file", evil, "--file", song) == 0
+    assert beattrack("--file", tmp_path / "\x1b]0;gone.wav") == 2
+    for text in capsys.readouterr():
+        assert "\x1b" not in text and "\x07" not in text
+        assert "\\x1b" in text
+
+
 def test_unreadable_audio_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     path = tmp_path / "a.wav"
     path.write_text("hello\n" * 1000)

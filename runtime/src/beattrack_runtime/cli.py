@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from beattrack_runtime import __version__
-from beattrack_runtime.errors import BeattrackError
+from beattrack_runtime.errors import BeattrackError, printable
 from beattrack_runtime.job import Format, Job, Request
 
 # One frame is far too little work to share among threads, and idle BLAS threads would spin
@@ -87,7 +87,7 @@ def beattrack(
     if list_devices:
         from beattrack_runtime.microphone import list_devices as describe_devices
 
-        print("\n".join(describe_devices()))
+        print(printable("\n".join(describe_devices())))
         return
     given = {"beats": beats, "jsonl": jsonl, "click": click, "plot": plot}
     wanted = {kind: path for kind, path in given.items() if path is not None}
@@ -129,7 +129,7 @@ def run(arguments: list[str]) -> int:
 
 def _fail(sentence: str, code: int) -> int:
     with contextlib.suppress(OSError):
-        print(f"beattrack: error: {sentence}", file=sys.stderr)
+        print(f"beattrack: error: {printable(sentence)}", file=sys.stderr)
     return code
 
 

@@ -26,3 +26,8 @@ class OutputError(BeattrackError):
 def reason(error: OSError) -> str:
     """Return the system's own words for ``error``, such as 'No space left on device'."""
     return error.strerror or str(error) or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Return ``text`` with control characters spelled out: file names may hold any of them."""
+    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)

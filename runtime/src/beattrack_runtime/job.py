@@ -11,7 +11,7 @@ from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beattrack_runtime.errors import BeattrackError, MisuseError
+from beattrack_runtime.errors import BeattrackError, MisuseError, printable
 
 if TYPE_CHECKING:
     from beattrack.activations import ActivationModel
@@ -135,9 +135,10 @@ class Job:
 
     def _headline(self, path: Path) -> None:
         """Say on stdout which of several files the next events belong to."""
+        name = printable(str(path))
         headlines = {
-            Format.text: f"== {path} ==",
-            Format.beats: f"# {path}",
+            Format.text: f"== {name} ==",
+            Format.beats: f"# {name}",
             Format.jsonl: json.dumps({"type": "file", "file": str(path)}),
         }
         if self._request.format in headlines:

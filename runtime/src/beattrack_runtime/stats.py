@@ -50,8 +50,10 @@ class Summary:
             heard += f"; {self.bad_samples} samples were not numbers and were taken as silence"
         if not self.beats:
             return f"{self.name}: no beats; {heard}"
+        beats = "1 beat" if self.beats == 1 else f"{self.beats} beats"
+        bars = "1 bar" if self.bars == 1 else f"{self.bars} bars"
         return (
-            f"{self.name}: {self.beats} beats, {self.bars} bars, "
+            f"{self.name}: {beats}, {bars}, "
             f"median {self.tempo_bpm:.1f} bpm, mostly {self.meter} beats in a bar; {heard}"
         )
 

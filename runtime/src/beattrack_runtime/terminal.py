@@ -11,6 +11,7 @@ import time
 from typing import TYPE_CHECKING, Any
 
 from beattrack.events import Beat, Event, TrackerState
+from beattrack_runtime.errors import printable
 from beattrack_runtime.stats import clock
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """Print one line on stderr."""
+        text = printable(text)
         if self._console is not None:
             self._console.print(text, markup=False, soft_wrap=True)
         else:
