@@ -24,6 +24,7 @@ _ATTENUATION_DB = 70.0  # of all that would fold into the pass band
 # 1/4096 of the sample period (noise below -70 dB) and bounds the table for rates such as 44101 Hz.
 # Above 48 kHz the periods are shorter and the filters longer, so fewer phases do the same.
 _MAX_PHASES = 4096
+_GROUP = 512  # outputs computed at once: their windows and taps stay in the processor's cache
 
 
 class StreamResampler:
@@ -90,11 +91,15 @@ class StreamResampler:
             first = self._made * self._down + before
             windows = _windows(buffer, first, self._down, count, width)
             return np.asarray(np.einsum("ij,j->i", windows, self._table[0]))
-        k = np.arange(self._made, end, dtype=np.int64) * self._down
-        whole, rest = np.divmod(k, self._up)
-        windows = _windows(buffer, 0, 1, len(buffer) - width + 1, width)[whole + before]
-        taps = self._table[rest * self._phases // self._up]
-        return np.asarray(np.einsum("ij,ij->i", windows, taps))
+        out = np.empty(count, np.float32)
+        every = _windows(buffer, 0, 1, len(buffer) - width + 1, width)
+        for done in range(0, count, _GROUP):
+            part = out[done : done + _GROUP]
+            k = np.arange(self._made + done, self._made + done + len(part)) * self._down
+            whole, rest = np.divmod(k, self._up)
+            taps = self._table[rest * self._phases // self._up]
+            np.einsum("ij,ij->i", every[whole + before], taps, out=part)
+        return out
 
 
 def _windows(
