@@ -12,7 +12,6 @@ from beattrack_trainer.config import DataConfig
 
 
 def evaluate(
-    out: Annotated[Path, typer.Option(help="JSON file to write.")],
     data: Annotated[str, typer.Option(help="Data set: a name under data/ or a folder.")] = "gtzan",
     model: Annotated[
         Optional[Path], typer.Option(help="An ONNX model [default: the shipped one].")
@@ -21,8 +20,7 @@ def evaluate(
 ) -> None:
     """Score the events that a live user would get, at the time they were emitted."""
     from beattrack_trainer.data.folders import open_data_sets
-    from beattrack_trainer.evaluation.evaluate import evaluate as start
-    from beattrack_trainer.evaluation.evaluate import table
+    from beattrack_trainer.evaluation.evaluate import score_items
 
     (chosen,) = open_data_sets(DataConfig(data=(data,)))
-    console.print(table(start(model, chosen, out, jobs)))
+    console.print(score_items(model, chosen.tracks(), jobs).mean())

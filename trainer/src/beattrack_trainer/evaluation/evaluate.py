@@ -1,84 +1,111 @@
-"""Score a model through the live path: blocks of audio in, events out, as a live user gets them."""
+"""Score a model on tracks through the live path, several tracks at a time."""
 
 from __future__ import annotations
 
-import json
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 import numpy as np
-import soundfile
-from numpy.typing import NDArray
 from rich.progress import track
-from rich.table import Table
 
-from beattrack.events import Beat
-from beattrack_runtime import open_tracker
+from beattrack_runtime.errors import BeattrackError
+from beattrack_runtime.session import load_model
 from beattrack_trainer.data.annotations import read_beats
-from beattrack_trainer.data.folders import DataSet, Track
-from beattrack_trainer.evaluation.scores import Scores, mean_scores, score
+from beattrack_trainer.data.folders import Track
+from beattrack_trainer.evaluation.live import listen
+from beattrack_trainer.evaluation.scores import Scores, plain, score
 
-BLOCK = 1024  # samples; events do not depend on it
-
-
-def live_events(model: Path | None, audio: Path) -> tuple[NDArray[np.float64], float]:
-    """Return float64 [events, 3] (stated time, beat in bar, emitted time) and the length in s."""
-    with soundfile.SoundFile(audio) as file:
-        tracker = open_tracker(model, sample_rate=file.samplerate)
-        found = []
-        for block in file.blocks(BLOCK, dtype="float32", always_2d=True):
-            found += tracker.push(block)
-        found += tracker.flush()
-        seconds = tracker.time_s
-    beats = [(e.time_s, e.position, e.emitted_s) for e in found if isinstance(e, Beat)]
-    return np.array(beats, dtype=np.float64).reshape(-1, 3), seconds
+Result = TypeVar("Result")
 
 
-def _score_track(model: Path | None, job: Track) -> Scores:
-    events, seconds = live_events(model, job.audio)
-    reference = read_beats(job.beats)
-    # Annotations often run on after the audio ends; what was not heard is not asked for.
-    return score(reference[reference[:, 0] < seconds], events)
+@dataclass(frozen=True)
+class Scored:
+    """Scores by track name, and why the other tracks have none."""
+
+    rows: dict[str, Scores]
+    skipped: dict[str, str]
+
+    def mean(self) -> dict[str, float | None]:
+        """Return ``mean_scores`` of the rows; empty when there are none."""
+        return mean_scores(list(self.rows.values()))
 
 
-def evaluate(model: Path | None, data: DataSet, out: Path, jobs: int = 1) -> dict[str, Any]:
-    """Score every track of a data set folder and write the result as JSON.
+def score_items(model: Path | None, tracks: list[Track], jobs: int = 1) -> Scored:
+    """Score the live path alone, without anything offline beside it and without a report.
 
     Args:
         model: an ONNX file; None is the shipped starter model.
-        data: the data set.
-        out: JSON file: ``mean`` and ``tracks``.
+        tracks: what to score it on; a track that cannot be scored is left out, with its reason.
         jobs: processes.
+
+    Raises:
+        ModelError: the model cannot be used.
     """
-    tracks = data.tracks()
+    load_model(model)  # so that a model that cannot be used is told once, not for every track
     rows: dict[str, Scores] = {}
-    with ProcessPoolExecutor(jobs) as pool:
-        work = {pool.submit(_score_track, model, t): t.name for t in tracks}
-        for done in track(as_completed(work), "Scoring", total=len(work)):
-            rows[work[done]] = done.result()
-    names = sorted(rows)
-    result = {
-        "model": model.name if model else "starter",
-        "data": data.name,
-        "mean": mean_scores([rows[n] for n in names]),
-        "tracks": {n: rows[n].to_dict() for n in names},
-    }
-    temporary = out.with_name(f".{out.name}")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    temporary.replace(out)
+    skipped: dict[str, str] = {}
+    for name, result in each(_score_live, model, tracks, jobs):
+        if isinstance(result, str):
+            skipped[name] = result
+        else:
+            rows[name] = result
+    return Scored(dict(sorted(rows.items())), dict(sorted(skipped.items())))
+
+
+def _score_live(model: Path | None, item: Track) -> Scores | str:
+    """Return a track's scores, or in a sentence why it has none."""
+    try:
+        heard = listen(model, item.audio)
+        reference = read_beats(item.beats)
+        # Annotations often run on after the audio ends; what was not heard is not asked for.
+        return score(reference[reference[:, 0] < heard.seconds], heard.events)
+    except (ValueError, OSError, BeattrackError) as error:
+        return str(error)
+
+
+def each(
+    work: Callable[[Path | None, Track], Result],
+    model: Path | None,
+    tracks: list[Track],
+    jobs: int,
+) -> Iterator[tuple[str, Result]]:
+    """Yield (track name, result) as they are done, with a progress bar."""
+    if jobs == 1:
+        for item in track(tracks, "Scoring"):
+            yield item.name, work(model, item)
+        return
+    # Fresh processes: threads of onnxruntime and torch do not survive a fork.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(min(jobs, len(tracks)), context, _leave_interrupts) as pool:
+        futures = {pool.submit(work, model, item): item.name for item in tracks}
+        try:
+            for done in track(as_completed(futures), "Scoring", total=len(futures)):
+                yield futures[done], done.result()
+        finally:  # after Ctrl-C, the tracks that have begun are finished and no more
+            pool.shutdown(wait=True, cancel_futures=True)
+
+
+def _leave_interrupts() -> None:
+    """Leave Ctrl-C to the parent: it tells the others to stop."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def mean_scores(rows: list[Scores]) -> dict[str, float | None]:
+    """Return the mean of each score over tracks, for times and tempi the median; nan left out.
+
+    A track that never locked counts as infinitely late; a median that is infinite is None.
+    """
+    result: dict[str, float | None] = {}
+    for name in asdict(rows[0]) if rows else ():
+        if name == "level":
+            continue
+        values = np.array([getattr(r, name) for r in rows], dtype=np.float64)
+        values = values[~np.isnan(values)]
+        middle = np.median if name.endswith(("_ms", "_s", "_bpm")) else np.mean
+        result[name] = plain(middle(values)) if len(values) else None
     return result
-
-
-def table(result: dict[str, Any]) -> Table:
-    """Return the result as a table for the terminal: a row for each track, then the mean."""
-    shown = Table(title=f"{result['model']} on {result['data']}")
-    names = list(result["mean"])
-    shown.add_column("track")
-    for name in names:
-        shown.add_column(name, justify="right")
-    for title, row in [*result["tracks"].items(), ("mean", result["mean"])]:
-        style = "bold" if title == "mean" else None
-        cells = ["-" if row[n] is None else f"{row[n]:.3f}" for n in names]
-        shown.add_row(title, *cells, style=style)
-    return shown
