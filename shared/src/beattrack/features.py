@@ -18,7 +18,7 @@ from beattrack.subbands import load_curve
 # chosen by hand; no search was made.
 FLUX_MEAN_SHARE = 0.5
 FLUX_FLOOR = 0.005  # log10 units
-_CHUNK = 1024  # frames computed at a time: bounds the memory of a large push
+_CHUNK = 128  # frames computed at a time: what they need stays in the processor's cache
 
 
 def _bank(config: FeatureConfig) -> NDArray[np.float32]:
@@ -51,6 +51,63 @@ def feature_bins(config: FeatureConfig) -> int:
     return flux_bins(config) + (spectrum_bands(config) if "logspec" in config.kind else 0)
 
 
+def flux_groups(bands: int, flux_bands: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Return the first of ``bands`` spectrum bands in each flux band, and how many it has."""
+    edges = np.linspace(0, bands, flux_bands + 1).round().astype(np.int64)
+    return edges[:-1], np.diff(edges).astype(np.float32)
+
+
+def superflux(
+    logspec: NDArray[np.float32],
+    earlier: NDArray[np.float32],
+    groups: tuple[NDArray[np.int64], NDArray[np.float32]],
+) -> NDArray[np.float32]:
+    """Return the rise over the maximum of neighbouring bands some frames earlier, averaged.
+
+    SuperFlux (Boeck and Widmer, "Maximum filter vibrato suppression for onset detection",
+    DAFx 2013, eq. 2-4).
+
+    Args:
+        logspec: float32 [n, channels, bands].
+        earlier: the spectra ``flux_lag`` frames before, of the same shape.
+        groups: the flux bands (``flux_groups``).
+
+    Returns:
+        float32 [n, channels, flux_bands], 0 or more, log10 units, not yet normalised.
+    """
+    widened = earlier.copy()
+    np.maximum(widened[..., 1:], earlier[..., :-1], out=widened[..., 1:])
+    np.maximum(widened[..., :-1], earlier[..., 1:], out=widened[..., :-1])
+    rise = logspec - widened
+    np.maximum(rise, 0, out=rise)
+    starts, sizes = groups
+    flux: NDArray[np.float32] = np.add.reduceat(rise, starts, axis=2)
+    flux /= sizes
+    return flux
+
+
+def divide_by_mean(flux: NDArray[np.float32], mean: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Divide flux by its running mean and compress it; both arrays are overwritten.
+
+    Args:
+        flux: float32 [n, channels, flux_bands], as ``superflux`` gives it.
+        mean: its running mean at each frame, of the same shape.
+
+    Returns:
+        float32 [n, channels, flux_bands]: ``flux`` itself.
+    """
+    share = FLUX_MEAN_SHARE / flux.shape[2]
+    mean += share * np.add.reduce(mean, axis=2, keepdims=True)
+    mean += FLUX_FLOOR
+    flux /= mean
+    return np.log1p(flux, out=flux)
+
+
+def flux_settle(config: FeatureConfig) -> int:
+    """Return the number of frames at the start of a stream that have no flux."""
+    return -(-config.window // config.hop) + config.flux_lag
+
+
 class FeatureStream:
     """Turns samples into feature frames as they come.
 
@@ -75,13 +132,11 @@ class FeatureStream:
         band_of, self._bins_used = np.nonzero(bank.T)
         self._weights = curves[:, self._bins_used] * bank[self._bins_used, band_of]
         self._band_starts = np.searchsorted(band_of, np.arange(bands))
-        edges = np.linspace(0, bands, config.flux_bands + 1).round().astype(int)
-        self._group_starts = edges[:-1]
-        self._group_sizes = np.diff(edges).astype(np.float32)
+        self._groups = flux_groups(bands, config.flux_bands)
         self._shape = (channels, bands)
         self._bins = feature_bins(config)
         self._decay = float(np.exp(-1 / (config.flux_mean_s * config.fps)))
-        self._settle = -(-config.window // config.hop) + config.flux_lag  # frames without flux
+        self._settle = flux_settle(config)
         self.reset()
 
     def reset(self) -> None:
@@ -138,21 +193,10 @@ class FeatureStream:
         return flux if self.config.kind == "flux" else np.concatenate([logspec, flux], axis=2)
 
     def _flux(self, logspec: NDArray[np.float32]) -> NDArray[np.float32]:
-        """Return normalised flux, float32 [n, channels, bands] -> [n, channels, flux_bands].
-
-        SuperFlux (Boeck and Widmer, "Maximum filter vibrato suppression for onset detection",
-        DAFx 2013, eq. 2-4): the rise over the maximum of neighbouring bands some frames earlier.
-        """
+        """Return normalised flux, float32 [n, channels, bands] -> [n, channels, flux_bands]."""
         lag = self.config.flux_lag
         history = np.concatenate([self._spectra, logspec])
-        earlier = history[: len(logspec)]
-        widened = earlier.copy()
-        np.maximum(widened[..., 1:], earlier[..., :-1], out=widened[..., 1:])
-        np.maximum(widened[..., :-1], earlier[..., 1:], out=widened[..., :-1])
-        rise = logspec - widened
-        np.maximum(rise, 0, out=rise)
-        flux: NDArray[np.float32] = np.add.reduceat(rise, self._group_starts, axis=2)
-        flux /= self._group_sizes
+        flux = superflux(logspec, history[: len(logspec)], self._groups)
         self._spectra = history[-lag:].copy()
         return self._normalise(flux)
 
@@ -169,11 +213,7 @@ class FeatureStream:
                 self._mean_weight = keep * self._mean_weight + gain
             np.divide(self._mean, max(self._mean_weight, gain), out=scale[i])
             self.frames += 1
-        share = FLUX_MEAN_SHARE / self.config.flux_bands
-        scale += share * np.add.reduce(scale, axis=2, keepdims=True)
-        scale += FLUX_FLOOR
-        flux /= scale
-        return np.log1p(flux, out=flux)
+        return divide_by_mean(flux, scale)
 
 
 def compute(audio: NDArray[np.float32], config: FeatureConfig) -> NDArray[np.float32]:
