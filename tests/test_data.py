@@ -1,41 +1,16 @@
-"""Data sets on disk: folders, folds, annotations and feature stores."""
+"""Data sets on disk: folders, folds and annotations."""
 
-import numpy as np
 import pytest
 
-from beattrack.config import ConfigError, FeatureConfig
+from beattrack.config import ConfigError
 from beattrack_trainer.config import DataConfig
 from beattrack_trainer.data.annotations import read_beats
 from beattrack_trainer.data.folders import open_data_sets
 from beattrack_trainer.data.folds import split
-from beattrack_trainer.data.preprocess import preprocess
-from beattrack_trainer.data.store import FeatureStore
-from helpers_trainer import write_set
 
 
 def open_set(folder):
     return open_data_sets(DataConfig(data=(str(folder),)))[0]
-
-
-def test_preprocess_skips_what_is_broken_and_says_so(tmp_path):
-    write_set(tmp_path / "set", 4)
-    (tmp_path / "set" / "tracks" / "t00.flac").write_bytes(b"not audio")
-    (tmp_path / "set" / "beats" / "t01.beats").write_text("one two\n")
-    (tmp_path / "set" / "beats" / "t02.beats").write_text("2.0 1\n1.0 2\n")
-    data = open_set(tmp_path / "set")
-    complaints = preprocess(data, FeatureConfig())
-    assert sorted(c.split(":")[0] for c in complaints) == ["t00", "t01", "t02"]
-    store = FeatureStore.open(data.feature_dir(FeatureConfig()))
-    assert store.names() == ["t03"]
-    assert store.frames("t03").dtype == np.float16
-
-
-def test_store_of_other_settings_is_refused(tmp_path):
-    write_set(tmp_path / "set", 1)
-    data = open_set(tmp_path / "set")
-    preprocess(data, FeatureConfig())
-    with pytest.raises(ConfigError, match="stale: they were made with kind=logspec"):
-        preprocess(data, FeatureConfig(kind="flux"))
 
 
 def test_folders_without_tracks_are_refused(tmp_path):

@@ -2,60 +2,303 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ProcessPoolExecutor, as_completed
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from types import TracebackType
 
 import numpy as np
-import soundfile
-import soxr
 from numpy.typing import NDArray
-from rich.progress import track
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 from beattrack.config import FeatureConfig
-from beattrack.features import compute
+from beattrack.features import FeatureStream
+from beattrack_runtime.errors import BeattrackError
 from beattrack_trainer.data.annotations import read_beats
+from beattrack_trainer.data.audio import decoder_warnings, read_blocks
 from beattrack_trainer.data.folders import DataSet, Track
-from beattrack_trainer.data.store import FeatureStore
+from beattrack_trainer.data.store import FeatureStore, TrackNote, stamp
+
+# What a bad file may raise; anything else is an error of ours.
+_BAD_FILE = (BeattrackError, ValueError, OSError, MemoryError)
+_DIED = "the process that read it died, perhaps for want of memory or in a codec"
 
 
-def read_audio(path: Path, sample_rate: int) -> NDArray[np.float32]:
-    """Return a file as mono float32 [n] at ``sample_rate``. Raises soundfile's LibsndfileError."""
-    audio, rate = soundfile.read(path, dtype="float32", always_2d=True)
-    return np.asarray(soxr.resample(audio.mean(axis=1), rate, sample_rate), dtype=np.float32)
+@dataclass
+class Report:
+    """What preprocessing did with one data set."""
+
+    name: str
+    done: int = 0  # tracks computed now
+    present: int = 0  # tracks that were there
+    refreshed: int = 0  # of these, the ones whose annotation was read again
+    removed: int = 0  # tracks that the data set no longer has or that are no longer usable
+    seconds: float = 0.0  # of audio computed now
+    took_s: float = 0.0
+    skipped: dict[str, str] = field(default_factory=dict)  # track id: why
+    remarks: dict[str, str] = field(default_factory=dict)  # of tracks that are used nevertheless
+
+    @property
+    def usable(self) -> int:
+        """Tracks in the store now."""
+        return self.done + self.present
+
+    @property
+    def speed(self) -> float:
+        """Seconds of audio computed in a second."""
+        return self.seconds / self.took_s if self.took_s else 0.0
+
+    def __str__(self) -> str:
+        parts = [f"{self.done} done", f"{self.present} already there"]
+        if self.refreshed:
+            parts[-1] += f" ({self.refreshed} with new annotations)"
+        parts.append(f"{len(self.skipped)} skipped")
+        if self.removed:
+            parts.append(f"{self.removed} removed")
+        text = f"{self.name}: {', '.join(parts)}"
+        if self.done:
+            text += f"; {self.seconds / 3600:.2f} h at {self.speed:.0f} x real time"
+        return text
 
 
-def _store_track(job: Track, store: FeatureStore) -> str | None:
-    """Compute one track's features; return a complaint, or None when it is done."""
-    features = store.features
-    try:
-        audio = read_audio(job.audio, features.sample_rate)
-        beats = read_beats(job.beats)
-    except (ValueError, soundfile.LibsndfileError, OSError) as error:
-        return f"{job.name}: {error}"
-    inside = beats[beats[:, 0] < len(audio) / features.sample_rate]
+@dataclass(frozen=True)
+class _Answer:
+    """What came of one track: what the store now knows of it, or else why it was skipped."""
+
+    note: TrackNote | None = None
+    complaint: str = ""
+
+
+def compute_features(path: Path, features: FeatureConfig) -> tuple[NDArray[np.float16], float]:
+    """Return a file's features, float16 [frames, channels, bins], and its length in seconds.
+
+    The frames are those that the runtime's ``FeatureStream`` gives, rounded to half precision.
+
+    Raises:
+        BeattrackError: there is no such file, or none of it can be read.
+        ValueError: it holds samples that are no numbers.
+    """
+    stream = FeatureStream(features)
+    parts, samples = [], 0
+    for block in read_blocks(path, features.sample_rate):
+        if not np.isfinite(block).all():
+            raise ValueError("it holds samples that are not finite numbers.")
+        samples += len(block)
+        parts.append(stream.push(block).astype(np.float16))
+    return np.concatenate(parts), samples / features.sample_rate
+
+
+def _beats_within(path: Path, seconds: float) -> list[list[float]]:
+    """Return the beats of an annotation that lie within the audio. Raises ValueError, OSError."""
+    beats = read_beats(path)
+    inside = beats[(beats[:, 0] >= 0) & (beats[:, 0] < seconds)]
     if len(inside) < 2:
-        return f"{job.name}: fewer than two beats lie within the audio."
-    store.add(job.name, compute(audio, features), inside)
-    return None
+        raise ValueError("fewer than two beats lie within the audio.")
+    rows: list[list[float]] = inside.tolist()
+    return rows
 
 
-def preprocess(data: DataSet, features: FeatureConfig, jobs: int = 1) -> list[str]:
-    """Compute the features of every track that the set's store does not hold yet.
+def _store_track(job: Track, store: FeatureStore) -> _Answer:
+    """Compute one track's features and add them; what is wrong with its files is a complaint."""
+    try:
+        # Before they are read: a file that changes meanwhile is then taken for changed.
+        stamps = {"audio": stamp(job.audio), "annotation": stamp(job.beats)}
+        with decoder_warnings() as warnings:
+            frames, seconds = compute_features(job.audio, store.features)
+        beats = _beats_within(job.beats, seconds)
+    except _BAD_FILE as error:
+        return _Answer(complaint=str(error) or type(error).__name__)
+    # What fails from here on is the disk, not the track: that ends the whole run.
+    store.add(
+        job.name,
+        frames,
+        {**stamps, "seconds": seconds, "beats": beats, "remark": " ".join(warnings)},
+    )
+    return _Answer(store.note(job.name))
 
-    Returns:
-        One sentence for each track that was skipped.
+
+def prepare(data: DataSet, features: FeatureConfig) -> tuple[list[Track], FeatureStore]:
+    """Return a set's tracks and its store, which is made if need be.
 
     Raises:
         ConfigError: no tracks, or the store was made with other settings.
+        ValueError: features that are not possible.
     """
-    tracks = data.tracks()
-    store = FeatureStore.create(data.feature_dir(features), features)
-    known = set(store.names())
-    complaints: list[str] = []
-    with ProcessPoolExecutor(jobs) as pool:
-        work = [pool.submit(_store_track, t, store) for t in tracks if t.name not in known]
-        for done in track(as_completed(work), "Features", total=len(work)):
-            complaint = done.result()
-            if complaint:
-                complaints.append(complaint)
-    return complaints
+    FeatureStream(features)  # raises for impossible settings, of which no track is to blame
+    return data.tracks(), FeatureStore.create(data.feature_dir(features), features)
+
+
+def preprocess(
+    data: DataSet, features: FeatureConfig, jobs: int = 1, console: Console | None = None
+) -> Report:
+    """Bring a data set's store up to date: afterwards it mirrors the data set.
+
+    Tracks are computed if they are new or their audio has changed. If only the annotation has, it
+    alone is read again. Tracks that the set no longer has, or whose files can no longer be used,
+    leave the store. A run that was stopped goes on where it was.
+
+    Args:
+        data: the data set.
+        features: what to compute.
+        jobs: processes.
+        console: where progress is shown; None shows none.
+
+    Raises:
+        ConfigError: no tracks, the store was made with other settings, or another process is
+            adding to it.
+        OSError: the store cannot be written.
+    """
+    tracks, store = prepare(data, features)
+    report = Report(data.name)
+    begun = time.monotonic()
+    with store.adding():
+        for name in set(store.names()) - {t.name for t in tracks}:
+            store.remove(name)
+            report.removed += 1
+        work = [t for t in tracks if not _up_to_date(t, store, report)]
+        try:
+            with _Progress(report, work, console) as progress:
+                for job, answer in _run(work, store, jobs):
+                    _count(job, answer, store, report)
+                    report.took_s = time.monotonic() - begun
+                    progress.advance(job)
+            store.write_skipped(report.skipped)
+        except OSError as error:
+            raise OSError(
+                f"The features cannot be written to '{store.path}': {error.strerror or error}; "
+                "the same command goes on from here."
+            ) from None
+    return report
+
+
+def _up_to_date(job: Track, store: FeatureStore, report: Report) -> bool:
+    """Whether a track needs no computing; its annotation is read again if that has changed."""
+    note = store.note(job.name)
+    if note is None:
+        return False
+    try:
+        if note.audio != stamp(job.audio):
+            return False
+        annotation = stamp(job.beats)
+        if note.annotation != annotation:
+            beats = _beats_within(job.beats, note.seconds)
+            note = replace(note, annotation=annotation, beats=beats)
+            store.annotate(job.name, note)
+            report.refreshed += 1
+    except _BAD_FILE as error:
+        _count(job, _Answer(complaint=str(error)), store, report)
+        return True
+    report.present += 1
+    if note.remark:
+        report.remarks[job.name] = note.remark
+    return True
+
+
+def _count(job: Track, answer: _Answer, store: FeatureStore, report: Report) -> None:
+    if answer.note is None:
+        report.skipped[job.name] = answer.complaint
+        report.removed += store.note(job.name) is not None
+        store.remove(job.name)
+        return
+    report.done += 1
+    report.seconds += answer.note.seconds
+    if answer.note.remark:
+        report.remarks[job.name] = answer.note.remark
+
+
+def _run(work: list[Track], store: FeatureStore, jobs: int) -> Iterator[tuple[Track, _Answer]]:
+    """Compute tracks in several processes and yield each with its answer, as they come.
+
+    A process that dies breaks its pool, and the pool cannot say over which track. No more tracks
+    are handed out than there are processes, so it was one of these: each is tried again alone.
+    """
+    left = deque(work)
+    while left:
+        running: dict[Future[_Answer], Track] = {}
+        with _pool(jobs) as pool, suppress(BrokenProcessPool):
+            while left or running:
+                while left and len(running) < jobs:
+                    running[pool.submit(_store_track, left[0], store)] = left[0]
+                    left.popleft()
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    answer = future.result()
+                    yield running.pop(future), answer
+        for suspect in running.values():
+            yield suspect, _run_alone(suspect, store)
+
+
+def _run_alone(job: Track, store: FeatureStore) -> _Answer:
+    with _pool(1) as pool:
+        try:
+            return pool.submit(_store_track, job, store).result()
+        except BrokenProcessPool:
+            return _Answer(complaint=_DIED)
+
+
+def _pool(jobs: int) -> ProcessPoolExecutor:
+    # Spawned, not forked: the progress display is a thread, and forking with threads can hang.
+    return ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+
+
+def _start_worker() -> None:
+    """Leave Ctrl-C to the parent, and end when it does: a pool's worker would wait for ever."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class _Progress:
+    """The line that shows what is being done; its bar and its rest of time go by bytes of audio."""
+
+    def __init__(self, report: Report, work: list[Track], console: Console | None) -> None:
+        self._report, self._count = report, len(work)
+        self._bytes = {t.name: t.audio.stat().st_size if t.audio.exists() else 0 for t in work}
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[done]}"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=console is None or not work,
+        )
+        total = max(1, sum(self._bytes.values()))
+        self._task = self._bar.add_task(report.name, total=total, done=f"0/{self._count} tracks")
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bar.stop()
+
+    def advance(self, job: Track) -> None:
+        """Count one track as dealt with."""
+        report = self._report
+        dealt = self._count - len(self._bytes) + 1
+        hours, speed = report.seconds / 3600, report.speed
+        done = f"{dealt}/{self._count} tracks, {hours:.1f} h, {speed:.0f} x real time,"
+        self._bar.update(self._task, advance=self._bytes.pop(job.name), done=done)
