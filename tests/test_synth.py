@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +27,8 @@ from beattrack_trainer.synth.drums import CLOSED, KICK, PATTERNS, bar_notes, dru
 from beattrack_trainer.synth.groove import Performance, grid_offset  # noqa: E402
 from beattrack_trainer.synth.harmony import chord_grid  # noqa: E402
 from beattrack_trainer.synth.midi import Note, Score, SynthError  # noqa: E402
+from beattrack_trainer.synth.ogg import crc as ogg_crc  # noqa: E402
+from beattrack_trainer.synth.ogg import write_ogg  # noqa: E402
 from beattrack_trainer.synth.own import own_score  # noqa: E402
 
 RATE = synth_midi.SAMPLE_RATE
@@ -218,12 +221,19 @@ def test_shelf_gains():
 
 
 def test_beats_file_and_long_ogg(tmp_path: Path):
-    synth_track.write_beats(tmp_path / "a.beats", np.array([0.5, 1.0]), [1, 2])
-    assert (tmp_path / "a.beats").read_text() == "0.50000\t1\n1.00000\t2\n"
+    assert synth_track.beats_text(np.array([0.5, 1.0]), [1, 2]) == "0.50000\t1\n1.00000\t2\n"
     audio = np.random.default_rng(0).normal(0, 0.1, 20 * RATE).astype(np.float32)
-    synth_track.write_ogg(tmp_path / "a.ogg", audio)
+    for name in "ab":
+        write_ogg(tmp_path / f"{name}.ogg", audio, RATE, 12345)
     info = soundfile.info(tmp_path / "a.ogg")
     assert (info.frames, info.samplerate, info.channels) == (len(audio), RATE, 1)
+    read = soundfile.read(tmp_path / "a.ogg")[0]
+    assert np.corrcoef(read, audio)[0, 1] > 0.9
+    data = (tmp_path / "a.ogg").read_bytes()
+    assert data == (tmp_path / "b.ogg").read_bytes() and data[14:18] == (12345).to_bytes(
+        4, "little"
+    )
+    assert ogg_crc(b"123456789") == 0x89A1897F  # CRC-32/CKSUM's check value, inverted
 
 
 def test_metadata_round_trip(tmp_path: Path):
@@ -237,9 +247,35 @@ def test_missing_things_are_one_sentence(tmp_path: Path, monkeypatch: pytest.Mon
         check_soundfonts([tmp_path / "none.sf2"])
     with pytest.raises(ValueError, match="hours must be above 0"):
         synth_module.synthesize(tmp_path, 0.0)
+    with pytest.raises(ValueError, match="seconds is 3; give 10 to 3600"):
+        synth_module.synthesize(tmp_path, 1.0, seconds=3)
+    with pytest.raises(ValueError, match="whole goes with Harmonix grids"):
+        synth_module.synthesize(tmp_path, 1.0, whole=True)
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(SynthError, match="apt install fluidsynth"):
-        synth_midi.find_program("fluidsynth", "fluidsynth")
+    for program in ("fluidsynth", "mma"):
+        with pytest.raises(
+            SynthError,
+            match=f"{program} is missing .Debian: apt install fluidsynth mma timgm6mb-soundfont",
+        ):
+            synth_midi.find_program(program)
+
+
+def test_index_of_grooves_is_written_where_it_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    library = tmp_path / "lib"
+    (library / "stdlib").mkdir(parents=True)
+    monkeypatch.setattr(synth_mma, "LIBRARY", library)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    program = tmp_path / "mma"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    with pytest.raises(SynthError, match="run `mma -G` once as root"):
+        synth_mma.write_index()
+    program.write_text(f'#!/bin/sh\necho "$@" >> {library}/stdlib/.mmaDB\n')
+    synth_mma.write_index()
+    synth_mma.write_index()
+    assert (library / "stdlib/.mmaDB").read_text() == "-G\n"
 
 
 # --- sub-band curves -------------------------------------------------------------------------
@@ -327,7 +363,7 @@ def test_two_tracks_from_end_to_end(tmp_path: Path):
     again = synth_module.synthesize(tmp_path / "a", 1.0, seed=4, soundfonts=fonts, limit=2)
     assert again.tracks == report.tracks
     assert (tmp_path / "a/tracks" / f"{report.tracks[0].id}.ogg").stat().st_mtime_ns == stamp
-    with pytest.raises(ValueError, match="holds tracks of seed 4"):
+    with pytest.raises(ValueError, match="holds tracks of seed 4, not 5"):
         synth_module.synthesize(tmp_path / "a", 1.0, seed=5, soundfonts=fonts, limit=2)
 
 
@@ -338,5 +374,5 @@ def test_the_same_seed_gives_the_same_labels_and_sound(tmp_path: Path):
         synth_module.synthesize(tmp_path / name, 1.0, seed=9, soundfonts=fonts, limit=1)
     (beats,) = (tmp_path / "a/beats").iterdir()
     assert beats.read_text() == (tmp_path / "b/beats" / beats.name).read_text()
-    sounds = [soundfile.read(tmp_path / n / "tracks" / f"{beats.stem}.ogg")[0] for n in "ab"]
-    assert np.allclose(*sounds, atol=1e-4)
+    one, two = (tmp_path / n / "tracks" / f"{beats.stem}.ogg" for n in "ab")
+    assert one.read_bytes() == two.read_bytes()

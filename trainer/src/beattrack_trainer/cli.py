@@ -11,8 +11,8 @@ from beattrack_trainer.commands.common import console
 from beattrack_trainer.commands.evaluate import evaluate
 from beattrack_trainer.commands.export import export
 from beattrack_trainer.commands.preprocess import preprocess
+from beattrack_trainer.commands.synth import synth
 from beattrack_trainer.commands.train import train
-from beattrack_trainer.synth.dataset import synth
 from beattrack_trainer.synth.subband_curves import subbands
 
 app = typer.Typer(

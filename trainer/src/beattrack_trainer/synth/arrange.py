@@ -11,6 +11,7 @@ import numpy as np
 
 from beattrack_trainer.synth.midi import (
     DRUM_CHANNEL,
+    PACKAGES,
     Control,
     Floats,
     Note,
@@ -47,9 +48,7 @@ def check_soundfonts(given: Sequence[Path] | None) -> tuple[Path, ...]:
         p.resolve() for f in FOLDERS for pattern in ("*.sf2", "*.sf3") for p in f.glob(pattern)
     }
     if not found:
-        raise SynthError(
-            f"No soundfont in {FOLDERS[0].parent} (Debian: apt install timgm6mb-soundfont)."
-        )
+        raise SynthError(f"No soundfont in {FOLDERS[0].parent} (Debian: apt install {PACKAGES}).")
     return tuple(sorted(found, key=lambda p: p.name))
 
 
@@ -60,7 +59,12 @@ def soundfont_licence(path: Path) -> str:
 
 def rearrange(score: Score, rng: np.random.Generator) -> Score:
     """Random instruments of the same families, levels, transposition and drum changes."""
-    notes = _levels(_drum_mode(score, rng), rng)
+    return dressed(replace(score, notes=_drum_mode(score, rng)), rng)
+
+
+def dressed(score: Score, rng: np.random.Generator) -> Score:
+    """As ``rearrange``, with the drums as they are."""
+    notes = _levels(score.notes, rng)
     semitones = int(rng.integers(-5, 7))
     notes = [
         n

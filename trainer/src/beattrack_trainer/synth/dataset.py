@@ -1,27 +1,30 @@
-"""Render a data set with exact beats: ``synthesize`` and the command ``synth``.
+"""Render a data set with exact beats.
 
 The set is a folder with ``tracks/<id>.ogg`` (mono, 22050 Hz), ``beats/<id>.beats`` (time in
-seconds, tab, position in the bar) and ``metadata.csv``. A track depends on the seed and its id
-alone, so a run that was cut off goes on where it stopped, and the ids are ordered so that the
-first hours of a set are as mixed as the whole.
+seconds, tab, position in the bar), ``metadata.csv`` and ``synth.json``, which says how it was
+rendered; sets along real grids also have ``segments/`` and ``folds.tsv``. A track depends on the
+seed and its id alone, so a run that was cut off goes on where it stopped, and the ids are ordered
+so that the first hours of a set are as mixed as the whole.
 """
 
 from __future__ import annotations
 
-import tempfile
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from dataclasses import dataclass
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Annotated
+from time import monotonic
+from typing import Any
 
-import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from beattrack_trainer.synth.arrange import check_soundfonts
 from beattrack_trainer.synth.groove import performances, unpack
-from beattrack_trainer.synth.midi import SynthError, find_program
+from beattrack_trainer.synth.harmonix import copy_folds, grid_files
+from beattrack_trainer.synth.midi import find_program
 from beattrack_trainer.synth.mma import library
 from beattrack_trainer.synth.pop909 import songs
 from beattrack_trainer.synth.track import (
@@ -32,6 +35,7 @@ from beattrack_trainer.synth.track import (
     read_metadata,
     write_metadata,
 )
+from beattrack_trainer.synth.work import claimed, leave_with_parent, write_whole
 
 console = Console(stderr=True)
 
@@ -40,6 +44,8 @@ MIX = tuple(
     "mma groove own mma pop909 mma groove mma own groove "
     "mma pop909 mma groove mma own groove mma groove mma".split()
 )
+WHOLE_SONG_S = 215.0  # median length of a Harmonix song
+SAVE_EVERY_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -55,6 +61,23 @@ class Report:
         return sum(t.seconds for t in self.tracks) / 3600
 
 
+@dataclass(frozen=True)
+class Sources:
+    """Archives or folders of the data sets that the music is made from; all may be missing."""
+
+    groove: Path | None = None
+    pop909: Path | None = None
+    harmonix: Path | None = None  # with it, only tracks along its grids are made
+
+    def unpacked(self, scratch: Path) -> Sources:
+        """The same with archives unpacked into ``scratch``; raises ``ValueError``."""
+        if self.harmonix is not None and not self.harmonix.is_dir():
+            raise ValueError(f"The Harmonix folder {self.harmonix} does not exist.")
+        given = {"groove": self.groove, "pop909": self.pop909}
+        opened = {n: None if p is None else unpack(p, scratch / n) for n, p in given.items()}
+        return replace(self, groove=opened["groove"], pop909=opened["pop909"])
+
+
 def track_ids(kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Endless (id, kind); a kind that is not in ``kinds`` is replaced by one that is."""
     number = 0
@@ -68,8 +91,8 @@ def track_ids(kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
 
 def available_kinds(groove: Path | None, pop909: Path | None) -> list[str]:
     """Kinds that can be made from the sources given; raises ``SynthError`` if one is broken."""
-    find_program("fluidsynth", "fluidsynth")
-    find_program("mma", "mma")
+    find_program("fluidsynth")
+    find_program("mma")
     library()
     kinds = ["mma", "own"]
     if groove is not None:
@@ -83,119 +106,172 @@ def available_kinds(groove: Path | None, pop909: Path | None) -> list[str]:
 
 def synthesize(
     out_dir: Path,
-    hours: float,
+    hours: float | None = None,
     seed: int = 0,
     jobs: int = 1,
     *,
-    groove: Path | None = None,
-    pop909: Path | None = None,
+    sources: Sources = Sources(),
+    seconds: float | None = None,
+    whole: bool = False,
     soundfonts: Sequence[Path] | None = None,
     limit: int | None = None,
 ) -> Report:
     """Render tracks into ``out_dir`` until it holds ``hours`` of audio (or ``limit`` tracks).
 
-    ``groove`` and ``pop909`` are archives or folders of those data sets; without them their share
-    goes to the other kinds. Complete tracks of the same seed are kept. A track that fails is
+    Without ``hours`` it is one hour, or with Harmonix grids every song. A track lasts ``seconds``,
+    or 40 to 75 s, or with ``whole`` as long as its grid. Data sets that are not given leave their
+    share to the other kinds. Complete tracks of the same settings are kept. A track that fails is
     named in the report and skipped. Raises ``ValueError`` for impossible arguments and
     ``SynthError`` when a program, a library or a soundfont is missing.
     """
-    if not (hours > 0 and jobs >= 1):
+    if (hours is not None and not hours > 0) or jobs < 1:
         raise ValueError("hours must be above 0 and jobs at least 1.")
+    if seconds is not None and not 10 <= seconds <= 3600:
+        raise ValueError(f"seconds is {seconds:g}; give 10 to 3600.")
+    if whole and (sources.harmonix is None or seconds is not None):
+        raise ValueError("whole goes with Harmonix grids alone, and without seconds.")
+    length = None if whole else SECONDS if seconds is None else (seconds, seconds)
     fonts = check_soundfonts(soundfonts)
-    for name in ("tracks", "beats"):
-        (out_dir / name).mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix="beattrack-sources-") as scratch:
-        sources = {
-            name: None if path is None else unpack(path, Path(scratch) / name)
-            for name, path in (("groove", groove), ("pop909", pop909))
+    with claimed(out_dir) as scratch:
+        opened = sources.unpacked(scratch)
+        kinds = available_kinds(opened.groove, opened.pop909)
+        made = {
+            "seed": seed,
+            "seconds": length and list(length),
+            "grids": "random" if opened.harmonix is None else "harmonix",
+            "soundfonts": [f.stem for f in fonts],
         }
-        kinds = available_kinds(sources["groove"], sources["pop909"])
-        queue = (
-            Job(i, k, seed, out_dir, sources["groove"], sources["pop909"], fonts)
-            for i, k in track_ids(kinds)
-        )
-        return _run(queue, out_dir, hours, seed, jobs, limit)
+        check_settings(out_dir, made)
+        pattern = Job("", "", seed, out_dir, opened.groove, opened.pop909, fonts, length)
+        if opened.harmonix is None:
+            hours = 1.0 if hours is None else hours
+            queue = (replace(pattern, id=i, kind=k) for i, k in track_ids(kinds))
+            return _run(queue, out_dir, jobs, Goal(hours, limit, None))
+        files = grid_files(opened.harmonix)
+        pattern = replace(pattern, kind="harmonix", harmonix=opened.harmonix)
+        queue = (replace(pattern, id=i, beats=path) for i, path in files.items())
+        folder = opened.harmonix
+
+        def folds(ids: Sequence[str]) -> None:
+            copy_folds(folder, out_dir / "folds.tsv", ids)
+
+        return _run(queue, out_dir, jobs, Goal(hours, limit, len(files)), folds)
+
+
+def check_settings(out_dir: Path, made: dict[str, Any]) -> None:
+    """Write how the set is rendered, or compare; raises ``ValueError`` where it was otherwise."""
+    path, table = out_dir / "synth.json", read_metadata(out_dir / "metadata.csv")
+    if path.exists():
+        try:
+            before = dict(json.loads(path.read_text("utf-8")))
+        except ValueError as error:
+            raise ValueError(f"{path} cannot be read: {error}; give a new folder.") from error
+    else:  # a set of before this file was written says its seed alone
+        before = {**made, "seed": next((t.seed for t in table.values()), made["seed"])}
+    for key, value in made.items():
+        if before.get(key) != value:
+            raise ValueError(
+                f"{out_dir} holds tracks of {key} {before.get(key)}, not {value}; "
+                "render as before or into a new folder."
+            )
+    write_whole(path, json.dumps(made, indent=1) + "\n")
+
+
+@dataclass(frozen=True)
+class Goal:
+    """When a run is done: hours of audio, or tracks; ``songs`` is how many there are at all."""
+
+    hours: float | None
+    limit: int | None
+    songs: int | None
+
+    def reached(self, done: dict[str, Track], running: Sequence[Job]) -> bool:
+        """Whether the tracks done and under way, at their mean length, are enough."""
+        if self.limit is not None and len(done) + len(running) >= self.limit:
+            return True
+        lengths = (sum(j.seconds) / 2 if j.seconds else WHOLE_SONG_S for j in running)
+        seconds = sum(t.seconds for t in done.values()) + sum(lengths)
+        return self.hours is not None and seconds >= self.hours * 3600
+
+    def progress(self, done: dict[str, Track], failed: int) -> tuple[int, int, str]:
+        """How much is done, of how much, and of what: minutes of audio, or tracks."""
+        if self.hours is not None and self.limit is None:
+            minutes = sum(t.seconds for t in done.values()) / 60
+            return round(minutes), round(self.hours * 60), "min"
+        total = min(n for n in (self.limit, self.songs) if n is not None)
+        return len(done) + failed, total, "tracks"
 
 
 def _run(
-    queue: Iterator[Job], out_dir: Path, hours: float, seed: int, jobs: int, limit: int | None
+    queue: Iterator[Job],
+    out_dir: Path,
+    jobs: int,
+    goal: Goal,
+    write_folds: Callable[[Sequence[str]], None] | None = None,
 ) -> Report:
-    table = out_dir / "metadata.csv"
-    known = read_metadata(table)
-    others = {t.seed for t in known.values()} - {seed}
-    if others:
-        raise ValueError(
-            f"{out_dir} holds tracks of seed {min(others)}; give that seed or a new folder."
-        )
+    table, tracks = out_dir / "metadata.csv", out_dir / "tracks"
+    known = {i: t for i, t in read_metadata(table).items() if (tracks / f"{i}.ogg").exists()}
     done: dict[str, Track] = {}
     failures: list[tuple[str, str]] = []
+    running: dict[Future[Track], Job] = {}
+
+    def save() -> float:
+        write_metadata(table, list({**known, **done}.values()))
+        if write_folds is not None:
+            write_folds([*known, *done])
+        return monotonic()
+
+    saved = save()
     columns = (
         TextColumn("rendering"),
         BarColumn(),
         MofNCompleteColumn(),
-        TextColumn("min"),
+        TextColumn("{task.fields[unit]}"),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=console) as bar, ProcessPoolExecutor(jobs) as pool:
-        task = bar.add_task("", total=round(hours * 60))
-        running: dict[Future[Track], str] = {}
-
-        def rendered() -> float:
-            return sum(t.seconds for t in done.values())
-
-        def full() -> bool:
-            # tracks under way count at their mean length, so that a run hardly overshoots
-            waiting = len(running) * sum(SECONDS) / 2
-            enough = limit is not None and len(done) + len(running) >= limit
-            return enough or rendered() + waiting >= hours * 3600
-
+    with (
+        Progress(*columns, console=console) as bar,
+        ProcessPoolExecutor(jobs, initializer=leave_with_parent) as pool,
+    ):
+        task = bar.add_task("", unit="")
         while True:
-            while not full() and len(running) < 2 * jobs and len(failures) < 20 + len(done):
-                job = next(queue)
-                if job.id in known and (out_dir / "tracks" / f"{job.id}.ogg").exists():
+            while (
+                not goal.reached(done, list(running.values()))
+                and len(running) < 2 * jobs
+                and len(failures) < 20 + len(done)
+                and (job := next(queue, None)) is not None
+            ):
+                if job.id in known:
                     done[job.id] = known[job.id]
                 else:
-                    running[pool.submit(make_track, job)] = job.id
+                    running[_submit(pool, job)] = job
+            at, total, unit = goal.progress(done, len(failures))
+            bar.update(task, completed=at, total=total, unit=unit)
             if not running:
                 break
             for future in wait(running, return_when=FIRST_COMPLETED).done:
-                track_id = running.pop(future)
+                track_id = running.pop(future).id
                 try:
                     done[track_id] = future.result()
+                except BrokenProcessPool as error:
+                    raise _killed() from error
                 except Exception as error:  # one bad item must not end hours of rendering
                     failures.append((track_id, str(error)))
-                    console.print(f"[yellow]skipped {track_id}: {error}")
-                if len(done) % 20 == 0:
-                    write_metadata(table, list({**known, **done}.values()))
-            bar.update(task, completed=round(rendered() / 60))
-    write_metadata(table, list({**known, **done}.values()))
+                    console.print(f"skipped {track_id}: {error}", style="yellow", markup=False)
+            if monotonic() - saved > SAVE_EVERY_S:
+                saved = save()
+    save()
     return Report(tuple(done.values()), tuple(failures))
 
 
-def synth(
-    out: Annotated[Path, typer.Argument(help="Folder of the data set; a run goes on in it.")],
-    hours: Annotated[float, typer.Option(help="Hours of audio.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Seed; another seed gives other music.")] = 0,
-    jobs: Annotated[int, typer.Option(help="Processes.")] = 1,
-    groove: Annotated[
-        Path | None, typer.Option(help="Groove MIDI Dataset: tar archive or folder.")
-    ] = None,
-    pop909: Annotated[Path | None, typer.Option(help="POP909: tar archive or folder.")] = None,
-    soundfont: Annotated[
-        list[Path] | None, typer.Option(help="Soundfont; may be repeated [default: installed].")
-    ] = None,
-) -> None:
-    """Render music with exact beat labels by MMA, FluidSynth and random bands."""
+def _submit(pool: ProcessPoolExecutor, job: Job) -> Future[Track]:
     try:
-        report = synthesize(
-            out, hours, seed, jobs, groove=groove, pop909=pop909, soundfonts=soundfont or None
-        )
-    except (SynthError, ValueError) as error:
-        console.print(f"[red]{error}")
-        raise typer.Exit(2) from error
-    console.print(
-        f"{len(report.tracks)} tracks, {report.hours:.2f} hours in {out}; "
-        f"{len(report.failures)} skipped."
+        return pool.submit(make_track, job)
+    except BrokenProcessPool as error:
+        raise _killed() from error
+
+
+def _killed() -> ChildProcessError:
+    return ChildProcessError(
+        "A rendering process was killed, perhaps for lack of memory; the same command goes on."
     )
-    if not report.tracks:
-        raise typer.Exit(1)

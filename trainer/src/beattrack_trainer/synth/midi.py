@@ -23,6 +23,7 @@ Floats = NDArray[np.float64]
 DRUM_CHANNEL = 9
 TICKS_PER_SECOND = 1920  # 960 ticks a quarter at 120 bpm: half a millisecond is one tick
 SAMPLE_RATE = 22050
+PACKAGES = "fluidsynth mma timgm6mb-soundfont"  # Debian's; all that rendering needs
 
 # Measured on rim shots, kicks, snares and hats at known times, four soundfonts, 22.05 kHz:
 # the level passes a tenth of its peak 3 to 10 ms late, 5 to 8 ms in the mean. A note waits for the
@@ -216,11 +217,11 @@ def shifted(notes: Iterable[Note], beats: float) -> list[Note]:
     return [replace(n, beat=n.beat + beats) for n in notes]
 
 
-def find_program(name: str, package: str) -> str:
-    """Path of an installed program; raises ``SynthError`` that names the package to install."""
+def find_program(name: str) -> str:
+    """Path of an installed program; raises ``SynthError`` that names the packages to install."""
     path = shutil.which(name)
     if path is None:
-        raise SynthError(f"The program {name} is missing (Debian: apt install {package}).")
+        raise SynthError(f"The program {name} is missing (Debian: apt install {PACKAGES}).")
     return path
 
 
@@ -233,7 +234,7 @@ def render_wav(
     sample_rate: int = SAMPLE_RATE,
 ) -> None:
     """Render a MIDI file to a stereo 16-bit WAV file with FluidSynth; raises ``SynthError``."""
-    command = [find_program("fluidsynth", "fluidsynth"), "-ni", "-q", "-F", str(wav), "-T", "wav"]
+    command = [find_program("fluidsynth"), "-ni", "-q", "-F", str(wav), "-T", "wav"]
     command += ["-r", str(sample_rate), "-g", f"{gain:.3f}", "-o", "synth.cpu-cores=1"]
     # Only the presets in use are loaded: a 150 MB soundfont then starts in a fraction of a second.
     command += ["-o", "synth.dynamic-sample-loading=1", *options, str(soundfont), str(midi)]

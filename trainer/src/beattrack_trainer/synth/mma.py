@@ -21,6 +21,7 @@ from beattrack_trainer.synth.band import LEADS, melody_part, pick, program
 from beattrack_trainer.synth.harmony import QUALITIES, Chord, draw_progression
 from beattrack_trainer.synth.midi import (
     DRUM_CHANNEL,
+    PACKAGES,
     Note,
     Score,
     SynthError,
@@ -44,44 +45,14 @@ LEFT_OUT = frozenset(
 )
 # Natural tempi (of the labelled beat) where a file's name tells.
 TEMPI = (
-    ("slow", 70),
-    ("ballad", 74),
-    ("68", 62),
-    ("128", 66),
-    ("lullaby", 75),
-    ("hymn", 85),
-    ("fast", 165),
-    ("bebop", 180),
-    ("swing", 140),
-    ("jazz", 135),
-    ("waltz", 140),
-    ("punk", 170),
-    ("march", 115),
-    ("polka", 118),
-    ("samba", 105),
-    ("merengue", 125),
-    ("ragtime", 95),
-    ("dixie", 110),
-    ("rock", 122),
-    ("dance", 126),
-    ("trance", 135),
-    ("techno", 132),
-    ("hip", 92),
-    ("reggae", 80),
-    ("funk", 104),
-    ("twist", 150),
-    ("jive", 165),
-    ("foxtrot", 120),
-    ("bossa", 125),
-    ("rhumba", 110),
-    ("mambo", 100),
-    ("salsa", 95),
-    ("country", 120),
-    ("nite", 60),
-    ("mellow", 72),
-    ("zydeco", 125),
-    ("charleston", 130),
-)
+    ("slow", 70), ("ballad", 74), ("68", 62), ("128", 66), ("lullaby", 75), ("hymn", 85),
+    ("fast", 165), ("bebop", 180), ("swing", 140), ("jazz", 135), ("waltz", 140), ("punk", 170),
+    ("march", 115), ("polka", 118), ("samba", 105), ("merengue", 125), ("ragtime", 95),
+    ("dixie", 110), ("rock", 122), ("dance", 126), ("trance", 135), ("techno", 132), ("hip", 92),
+    ("reggae", 80), ("funk", 104), ("twist", 150), ("jive", 165), ("foxtrot", 120), ("bossa", 125),
+    ("rhumba", 110), ("mambo", 100), ("salsa", 95), ("country", 120), ("nite", 60), ("mellow", 72),
+    ("zydeco", 125), ("charleston", 130),
+)  # fmt: skip
 # A name that says that a groove is not a main section.
 PARTS = re.compile(r"(fill|intro|end|ending)[a-z0-9]*$", re.IGNORECASE)
 
@@ -126,15 +97,33 @@ def parse_library(text: str, file: str, folder: str) -> list[Groove]:
     return grooves
 
 
+def write_index() -> None:
+    """Let MMA write its index of grooves (``mma -G``) where it is missing.
+
+    Debian's package does so when it is installed; a copied library may lack it. Raises
+    ``SynthError`` when MMA cannot write into its library.
+    """
+    if not LIBRARY.is_dir() or any(LIBRARY.glob("*/.mmaDB")):
+        return
+    command = [find_program("mma"), "-G"]
+    done = subprocess.run(command, capture_output=True, timeout=600, check=False)
+    if done.returncode != 0 or not any(LIBRARY.glob("*/.mmaDB")):
+        raise SynthError(
+            f"MMA's index of grooves is missing and cannot be written in {LIBRARY}; "
+            "run `mma -G` once as root."
+        )
+
+
 @lru_cache(maxsize=1)
 def library() -> tuple[Groove, ...]:
     """All usable grooves of the installed library; raises ``SynthError`` when there is none."""
+    write_index()
     grooves: list[Groove] = []
     for path in sorted(LIBRARY.glob("*/*.mma")):
         grooves += parse_library(path.read_text("latin-1"), path.stem, path.parent.name)
     if not grooves:
         raise SynthError(
-            f"MMA's library is not at {LIBRARY}; install it (Debian: apt install mma)."
+            f"MMA's library is not at {LIBRARY}; install it (Debian: apt install {PACKAGES})."
         )
     return tuple(grooves)
 
@@ -214,7 +203,7 @@ def run_mma(lines: Sequence[str], folder: Path) -> Path:
     """Run MMA over a song text in ``folder``; returns the MIDI file. Raises ``SynthError``."""
     source, target = folder / "song.mma", folder / "song.mid"
     source.write_text("\n".join(lines) + "\n")
-    command = [find_program("mma", "mma"), "-f", str(target), str(source)]
+    command = [find_program("mma"), "-f", str(target), str(source)]
     # its own folder is the working folder: MMA looks for its database and rc files there too
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, cwd=folder
@@ -252,6 +241,13 @@ def mma_score(seconds: float, folder: Path, rng: np.random.Generator) -> Score:
     groove = mains[int(rng.integers(len(mains)))]
     bpm = float(np.clip(natural_bpm(groove) * np.exp(rng.normal(0, 0.18)), 45, 220))
     bars = int(np.ceil(seconds * bpm / 60 / groove.meter))
+    return arrange_groove(groove, bpm, bars, folder, rng)
+
+
+def arrange_groove(
+    groove: Groove, bpm: float, bars: int, folder: Path, rng: np.random.Generator
+) -> Score:
+    """A random arrangement of at least ``bars`` bars of a groove and its siblings."""
     plan = sections(groove, bars, rng)
     bars = sum(n for _, n in plan)
     chords, harmony = chord_text(bars, groove.meter, groove.per_label, rng)
@@ -278,6 +274,6 @@ def mma_score(seconds: float, folder: Path, rng: np.random.Generator) -> Score:
         positions,
         groove.meter,
         bpm,
-        f"MMA {folder_name}/{file} {groove.name}",
+        f"MMA {groove.folder}/{groove.file} {groove.name}",
         LICENCE,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import tempfile
 import zlib
 from collections.abc import Sequence
@@ -12,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from beattrack_trainer.synth.along import choose_window, grid_score
 from beattrack_trainer.synth.arrange import (
     OWN_TIMING,
     fitted,
@@ -21,6 +23,7 @@ from beattrack_trainer.synth.arrange import (
 )
 from beattrack_trainer.synth.effects import Audio, random_effects
 from beattrack_trainer.synth.groove import groove_score
+from beattrack_trainer.synth.harmonix import Grid, read_grid
 from beattrack_trainer.synth.midi import (
     FLUIDSYNTH_LATENCY_S,
     SAMPLE_RATE,
@@ -31,15 +34,18 @@ from beattrack_trainer.synth.midi import (
     write_midi,
 )
 from beattrack_trainer.synth.mma import mma_score
+from beattrack_trainer.synth.ogg import write_ogg
 from beattrack_trainer.synth.own import own_score
 from beattrack_trainer.synth.pop909 import pop909_score
+from beattrack_trainer.synth.work import SCRATCH, write_whole
 
-SECONDS = (40.0, 75.0)  # length of a track
+SECONDS = (40.0, 75.0)  # length of a track, drawn between these
+GRID_COLUMNS = ("genre", "time_signature", "annotated_bpm", "start")
 
 
 @dataclass(frozen=True)
 class Track:
-    """A row of ``metadata.csv``."""
+    """A row of ``metadata.csv``; the last four columns are those of a set along real grids."""
 
     id: str
     kind: str
@@ -50,11 +56,15 @@ class Track:
     seconds: float
     source: str
     licence: str
+    genre: str = ""
+    time_signature: str = ""
+    annotated_bpm: str = ""
+    start: str = ""  # s; where in the annotated song the track begins
 
 
 @dataclass(frozen=True)
 class Job:
-    """All that a worker needs to make one track."""
+    """All that a worker needs to make one track; ``seconds`` is None for whole songs."""
 
     id: str
     kind: str
@@ -63,6 +73,21 @@ class Job:
     groove: Path | None
     pop909: Path | None
     soundfonts: tuple[Path, ...]
+    seconds: tuple[float, float] | None = SECONDS
+    harmonix: Path | None = None
+    beats: Path | None = None  # the grid's file, of kind "harmonix"
+
+
+@dataclass(frozen=True, eq=False)
+class Piece:
+    """What is rendered: a score, where its beats sound (s), and what is written down of it."""
+
+    score: Score
+    times: Floats  # s; the score's beats for the renderer
+    labels: Floats  # s; the beats as they are heard, and as they are written
+    positions: Sequence[int]
+    grid: Grid | None = None
+    start: float = 0.0
 
 
 def track_rng(seed: int, track_id: str) -> np.random.Generator:
@@ -83,17 +108,32 @@ def make_score(job: Job, seconds: float, folder: Path, rng: np.random.Generator)
     raise SynthError(f"Track kind {job.kind} has no source.")
 
 
-def write_beats(path: Path, times: Floats, positions: Sequence[int]) -> None:
-    """Write ``time<TAB>position`` lines; times in seconds with five decimals."""
-    lines = [f"{t:.5f}\t{p}" for t, p in zip(times, positions, strict=True)]
-    path.write_text("\n".join(lines) + "\n")
+def random_piece(job: Job, folder: Path, rng: np.random.Generator) -> Piece:
+    """A piece on a grid of its own."""
+    seconds = float(rng.uniform(*(job.seconds or SECONDS)))
+    score = rearrange(make_score(job, seconds, folder, rng), rng)
+    times, positions = fitted(score, seconds, rng)
+    return Piece(score, times, times + FLUIDSYNTH_LATENCY_S, positions)
 
 
-def write_ogg(path: Path, audio: Audio) -> None:
-    """Write mono audio as Vorbis, in blocks: libsndfile overflows its stack on long writes."""
-    with soundfile.SoundFile(path, "w", SAMPLE_RATE, 1, format="OGG", subtype="VORBIS") as file:
-        for start in range(0, len(audio), 16384):
-            file.write(audio[start : start + 16384])
+def grid_piece(job: Job, folder: Path, rng: np.random.Generator) -> Piece:
+    """A piece along the annotated grid of a song, played early by the renderer's latency."""
+    if job.harmonix is None or job.beats is None:
+        raise SynthError(f"Track kind {job.kind} has no source.")
+    grid = read_grid(job.harmonix, job.beats)
+    seconds = None if job.seconds is None else float(rng.uniform(*job.seconds))
+    window = choose_window(grid, seconds, rng)
+    if window.stop - window.first < 8:
+        raise SynthError(f"The grid of {grid.id} has fewer than 8 beats in {seconds:.0f} s.")
+    score, labels = grid_score(grid, window, job.groove, folder, rng)
+    times = labels - FLUIDSYNTH_LATENCY_S
+    return Piece(score, times, labels, score.positions, grid, window.start)
+
+
+def beats_text(times: Floats, positions: Sequence[int], decimals: int = 5) -> str:
+    """``time<TAB>position`` lines; times in seconds."""
+    lines = [f"{t:.{decimals}f}\t{p}" for t, p in zip(times, positions, strict=True)]
+    return "\n".join(lines) + "\n"
 
 
 def make_track(job: Job) -> Track:
@@ -102,11 +142,11 @@ def make_track(job: Job) -> Track:
     Raises ``SynthError`` with a sentence when it cannot be made.
     """
     rng = track_rng(job.seed, job.id)
-    seconds = float(rng.uniform(*SECONDS))
-    with tempfile.TemporaryDirectory(prefix="beattrack-synth-") as scratch:
+    with tempfile.TemporaryDirectory(dir=job.out_dir / SCRATCH) as scratch:
         folder = Path(scratch)
-        score = rearrange(make_score(job, seconds, folder, rng), rng)
-        times, positions = fitted(score, seconds, rng)
+        make = grid_piece if job.kind == "harmonix" else random_piece
+        piece = make(job, folder, rng)
+        score, times = piece.score, piece.times
         jitter = (
             0.0 if job.kind in OWN_TIMING else float(rng.choice([0, rng.uniform(0.002, 0.012)]))
         )
@@ -120,51 +160,83 @@ def make_track(job: Job) -> Track:
     if len(audio) < times[-1] * SAMPLE_RATE or float(np.abs(audio).max()) < 1e-3:
         raise SynthError(f"The rendering of {score.source} is silent or too short.")
     audio = random_effects(audio, SAMPLE_RATE, rng)
-    write_beats(job.out_dir / "beats" / f"{job.id}.beats", times + FLUIDSYNTH_LATENCY_S, positions)
+    _write_labels(job, piece)
     temporary = job.out_dir / "tracks" / f"{job.id}.part"
-    write_ogg(temporary, audio)
+    write_ogg(temporary, audio, SAMPLE_RATE, zlib.crc32(job.id.encode()))
     temporary.rename(job.out_dir / "tracks" / f"{job.id}.ogg")
-    bpm = 60.0 / float(np.median(np.diff(times)))
+    return _row(job, piece, soundfont, audio)
+
+
+def _write_labels(job: Job, piece: Piece) -> None:
+    decimals = 5 if piece.grid is None else 9  # as many as the annotations have
+    text = beats_text(piece.labels, piece.positions, decimals)
+    write_whole(job.out_dir / "beats" / f"{job.id}.beats", text)
+    if piece.grid is not None and piece.grid.sections:
+        rows = [(max(0.0, t - piece.start), name) for t, name in piece.grid.sections]
+        # a section that began before the track holds from its start
+        held = [i for i, (t, _) in enumerate(rows) if t <= 0]
+        rows = [r for r in rows[held[-1] if held else 0 :] if r[0] < piece.labels[-1]]
+        lines = "".join(f"{t:.6f} {name}\n" for t, name in rows)
+        write_whole(job.out_dir / "segments" / f"{job.id}.txt", lines)
+
+
+def _row(job: Job, piece: Piece, soundfont: Path, audio: Audio) -> Track:
+    bpm = 60.0 / float(np.median(np.diff(piece.times)))
+    grid = piece.grid
+    real = () if grid is None else (grid.genre, grid.time_signature, grid.bpm)
     return Track(
         job.id,
         job.kind,
         job.seed,
         round(bpm, 2),
-        score.meter,
+        piece.score.meter,
         soundfont.stem,
         round(len(audio) / SAMPLE_RATE, 2),
-        score.source,
-        f"{score.licence}; {soundfont_licence(soundfont)}",
+        piece.score.source,
+        f"{piece.score.licence}; {soundfont_licence(soundfont)}",
+        *(
+            ()
+            if grid is None
+            else (grid.genre, grid.time_signature, grid.bpm, f"{piece.start:.3f}")
+        ),
     )
 
 
 def read_metadata(path: Path) -> dict[str, Track]:
-    """Rows of a ``metadata.csv`` by id; none when the file is not there."""
+    """Rows of a ``metadata.csv`` by id; none when the file is not there.
+
+    Raises ``ValueError`` when a column is missing or not a number.
+    """
     if not path.exists():
         return {}
-    with path.open(newline="") as file:
+    with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
-    return {
-        r["id"]: Track(
-            r["id"],
-            r["kind"],
-            int(r["seed"]),
-            float(r["bpm"]),
-            int(r["meter"]),
-            r["soundfont"],
-            float(r["seconds"]),
-            r["source"],
-            r["licence"],
-        )
-        for r in rows
-    }
+    try:
+        return {
+            r["id"]: Track(
+                r["id"],
+                r["kind"],
+                int(r["seed"]),
+                float(r["bpm"]),
+                int(r["meter"]),
+                r["soundfont"],
+                float(r["seconds"]),
+                r["source"],
+                r["licence"],
+                *(r.get(name) or "" for name in GRID_COLUMNS),
+            )
+            for r in rows
+        }
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"{path} is not a table of rendered tracks: {error}.") from error
 
 
 def write_metadata(path: Path, tracks: Sequence[Track]) -> None:
     """Write the rows, sorted by id, by way of a temporary file."""
-    temporary = path.with_suffix(".part")
-    with temporary.open("w", newline="") as file:
-        writer = csv.DictWriter(file, [f.name for f in fields(Track)])
-        writer.writeheader()
-        writer.writerows(asdict(t) for t in sorted(tracks, key=lambda t: t.id))
-    temporary.replace(path)
+    real = any(t.kind == "harmonix" for t in tracks)
+    names = [f.name for f in fields(Track) if real or f.name not in GRID_COLUMNS]
+    text = io.StringIO()
+    writer = csv.DictWriter(text, names, extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(asdict(t) for t in sorted(tracks, key=lambda t: t.id))
+    write_whole(path, text.getvalue())

@@ -1,0 +1,64 @@
+"""``trainer synth``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Optional
+
+import typer
+
+from beattrack.config import ConfigError
+from beattrack_trainer.commands.common import Jobs, console
+
+
+def synth(
+    out: Annotated[Path, typer.Argument(help="Folder of the data set; a run goes on in it.")],
+    hours: Annotated[
+        Optional[float],
+        typer.Option(help="Hours of audio [default: 1, with --harmonix every song]."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed; another seed gives other music.")] = 0,
+    jobs: Jobs = 1,
+    seconds: Annotated[
+        Optional[float], typer.Option(help="Length of a track [default: 40 to 75].")
+    ] = None,
+    whole: Annotated[bool, typer.Option("--whole", help="Whole songs along the grids.")] = False,
+    harmonix: Annotated[
+        Optional[Path],
+        typer.Option(help="Harmonix Set folder: render along its beats, in a set of its own."),
+    ] = None,
+    groove: Annotated[
+        Optional[Path], typer.Option(help="Groove MIDI Dataset: tar archive or folder.")
+    ] = None,
+    pop909: Annotated[Optional[Path], typer.Option(help="POP909: tar archive or folder.")] = None,
+    soundfont: Annotated[
+        Optional[list[Path]], typer.Option(help="Soundfont; repeatable [default: installed].")
+    ] = None,
+) -> None:
+    """Render music with exact beats: trainer synth data/synth --hours 8 --jobs 2.
+
+    Along real grids: trainer synth data/harmonix-synth --harmonix harmonix --jobs 2.
+    """
+    from beattrack_trainer.synth.dataset import Sources, synthesize
+    from beattrack_trainer.synth.midi import SynthError
+
+    try:
+        report = synthesize(
+            out,
+            hours,
+            seed,
+            jobs,
+            sources=Sources(groove, pop909, harmonix),
+            seconds=seconds,
+            whole=whole,
+            soundfonts=soundfont or None,
+        )
+    except (SynthError, ValueError) as error:
+        raise ConfigError(str(error)) from error
+    console.print(
+        f"{len(report.tracks)} tracks, {report.hours:.2f} hours in {out}; "
+        f"{len(report.failures)} skipped.",
+        markup=False,
+    )
+    if not report.tracks:
+        raise typer.Exit(1)
