@@ -27,9 +27,9 @@ test *ARGS: _test-env
 bench *ARGS: _runtime
     @.venv/bin/python benchmarks/cost.py {{ARGS}}
 
-# Write a trained run as an ONNX file: just export-onnx runs/my-run my-model.onnx
-export-onnx run="runs/starter" out="runs/starter.onnx" *ARGS: _test-env
-    .venv-test/bin/trainer export {{run}} {{out}} {{ARGS}}
+# Write the latest finished run, or a named one, as an ONNX file in exports/: just export-onnx RUN_ID
+export-onnx *ARGS: _test-env
+    .venv-test/bin/trainer export {{ARGS}}
 
 # Repeat the shipped starter model from nothing: about an hour on two idle cores (docs/training.md)
 starter-model groove pop909 jobs="2": _test-env

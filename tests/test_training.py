@@ -33,7 +33,7 @@ def stage(tmp_path_factory):
     base = tmp_path_factory.mktemp("training")
     write_set(base / "set", 12)
     (data,) = open_data_sets(DataConfig(data=(str(base / "set"),)))
-    assert preprocess(data, FeatureConfig()) == []
+    assert preprocess(data, FeatureConfig()).skipped == {}
     train(settings(base))
     return base
 
@@ -47,8 +47,8 @@ def test_training_learns(stage):
 
 
 def test_a_finished_run_loads_and_exports_and_tracks(stage):
-    model = stage / "m.onnx"
-    words = ["export", str(model), "--run", str(stage / "run"), "--flux-mix", "0.5"]
+    model = stage / "exports" / "run.onnx"
+    words = ["export", str(stage / "run"), "--save-dir", str(model.parent), "--flux-mix", "0.5"]
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     audio, _ = drum_loop(12, 120)

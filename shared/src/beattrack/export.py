@@ -33,7 +33,7 @@ CHECK_BLOCKS = (1, 7, 50)  # frames a step
 CHECK_FRAMES = 600  # more than the longest cache of the default network, so that all roll over
 
 
-class ExportError(RuntimeError):
+class ExportError(ValueError):
     """The exported graph does not compute what the network computes."""
 
 

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from beattrack.config import ConfigError
+from beattrack_runtime.errors import BeattrackError
 from beattrack_trainer.commands.common import console
 from beattrack_trainer.commands.evaluate import evaluate
 from beattrack_trainer.commands.export import export
@@ -36,7 +37,7 @@ def main() -> None:
     except ConfigError as error:
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(2)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, BeattrackError) as error:
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(1)
     except KeyboardInterrupt:

@@ -16,23 +16,30 @@ from beattrack_runtime.sources import FileSource
 
 
 @dataclass(frozen=True)
-class Heard:
-    """What the live path made of one file."""
+class Curves:
+    """The activations of one piece."""
 
-    events: NDArray[np.float64]  # [events, 4]: stated time, beat in bar, emitted time (s), bpm
-    frames: NDArray[np.float32]  # [frames, 2]: beat and downbeat activation, 0-1
+    frames: NDArray[np.float32]  # [frames, 2]: beat and downbeat, 0-1
     first_s: float  # the moment that the first frame speaks of, the model's own bias corrected
     fps: float
-    input_delay_s: float  # of the resampler
-    seconds: float  # length of the audio
+    input_delay_s: float = 0.0  # of the resampler
 
     def times(self) -> NDArray[np.float64]:
         """Return the moment that each frame of activations speaks of, float64 [frames], s."""
         return self.first_s + np.arange(len(self.frames)) / self.fps
 
 
+@dataclass(frozen=True)
+class Heard:
+    """What the live path made of one file."""
+
+    events: NDArray[np.float64]  # [events, 4]: stated time, beat in bar, emitted time (s), bpm
+    curves: Curves  # from the same pass
+    seconds: float  # length of the audio
+
+
 @lru_cache(maxsize=1)
-def _model(path: Path | None) -> ActivationModel:
+def opened(path: Path | None) -> ActivationModel:
     """Return a model; a process that scores many tracks opens it once."""
     return load_model(path)
 
@@ -47,7 +54,7 @@ def listen(model: Path | None, audio: Path) -> Heard:
     Raises:
         BeattrackError: the model or the audio cannot be used.
     """
-    chosen = _model(model)
+    chosen = opened(model)
     source = FileSource(audio)
     frames: list[tuple[float, float, float]] = []
     try:
@@ -59,11 +66,11 @@ def listen(model: Path | None, audio: Path) -> Heard:
         source.close()
     beats = [(e.time_s, e.position, e.emitted_s, e.tempo_bpm) for e in found if isinstance(e, Beat)]
     table = np.array(frames, dtype=np.float64).reshape(-1, 3)
-    return Heard(
-        events=np.array(beats, dtype=np.float64).reshape(-1, 4),
+    curves = Curves(
         frames=table[:, 1:].astype(np.float32),
         first_s=float(table[0, 0]) + chosen.decoder.offset_s if len(table) else 0.0,
         fps=chosen.features.fps,
         input_delay_s=tracker.input_delay_s,
-        seconds=tracker.time_s,
     )
+    events = np.array(beats, dtype=np.float64).reshape(-1, 4)
+    return Heard(events, curves, tracker.time_s)

@@ -83,21 +83,24 @@ def beat_f(truth: NDArray[np.float64], stated: NDArray[np.float64]) -> float:
         return float(mir_eval.beat.f_measure(truth, stated, WINDOW_S))
 
 
-def score_beats(reference: NDArray[np.float64], beats: NDArray[np.float64]) -> BeatScores:
+def score_beats(
+    reference: NDArray[np.float64], beats: NDArray[np.float64], downbeats: NDArray[np.float64]
+) -> BeatScores:
     """Score stated times.
 
     Args:
-        reference: float64 [beats, 2 or more]: seconds, beat in bar; cut to the audio's length.
-        beats: float64 [n, 2 or more]: seconds, beat in bar.
+        reference: float64 [annotated, 2]: seconds, beat in bar; cut to the audio's length.
+        beats: float64 [n], seconds: all beats, downbeats among them.
+        downbeats: float64 [m], seconds.
 
     Raises:
         ValueError: fewer than two beats are annotated after the first 5 s.
     """
-    truth, stated = trim(reference[:, 0]), trim(beats[:, 0])
+    truth, stated = trim(reference[:, 0]), trim(beats)
     if len(truth) < 2:
         raise ValueError(f"fewer than two beats are annotated after the first {TRIM_S:g} s.")
     true_down = trim(reference[reference[:, 1] == 1, 0])
-    down = trim(beats[beats[:, 1] == 1, 0])
+    down = trim(downbeats)
     with warnings.catch_warnings():  # of one beat or none
         warnings.simplefilter("ignore")
         continuity = mir_eval.beat.continuity(truth, stated)
@@ -125,7 +128,7 @@ def score(reference: NDArray[np.float64], events: NDArray[np.float64]) -> Scores
     Raises:
         ValueError: fewer than two beats are annotated after the first 5 s.
     """
-    base = score_beats(reference, events)
+    base = score_beats(reference, events[:, 0], events[events[:, 1] == 1, 0])
     truth = trim(reference[:, 0])
     counted = events[events[:, 0] >= TRIM_S]
     annotated = 60 / float(np.median(np.diff(truth)))
