@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +21,7 @@ import soundfile
 
 from audio_tools import FLUX_COMMAND, share_found
 from beattrack.events import Beat
-from beattrack_runtime import __version__, session
+from beattrack_runtime import __version__, microphone, session
 from beattrack_runtime.cli import run
 from beattrack_runtime.session import STARTER_MODEL, LiveTracker
 from flux_model import FluxModel, drum_loop
@@ -354,6 +355,47 @@ def test_no_portaudio_and_no_device_are_one_sentence(
     for arguments in (["--mic"], ["--list-devices"]):
         assert beattrack(*arguments) == 1
         assert "apt install libportaudio2" in _sentence(capsys)
+
+
+def test_without_sound_a_container_names_the_missing_flags(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class NoInput(types.ModuleType):
+        PortAudioError = RuntimeError
+
+        def query_devices(self, device: object = None, kind: str | None = None) -> list[object]:
+            if kind:
+                raise self.PortAudioError("Error querying device -1")
+            return []
+
+    monkeypatch.setitem(sys.modules, "sounddevice", NoInput("sounddevice"))
+    monkeypatch.delenv("PULSE_SERVER", raising=False)
+    mark, sound = tmp_path / "mark", tmp_path / "snd"
+    monkeypatch.setattr(microphone, "_CONTAINER_MARKS", (mark,))
+    monkeypatch.setattr(microphone, "_SOUND", sound)
+
+    def told() -> str:
+        told = set()
+        for arguments in (["--mic"], ["--mic", "--device", "USB"], ["--list-devices"]):
+            assert beattrack(*arguments) == 1
+            told.add(_sentence(capsys))
+        assert len(told) == 1
+        return told.pop()
+
+    assert told() == "beattrack: error: There is no sound input device."
+    mark.touch()
+    assert "--device /dev/snd --group-add audio" in told()
+    assert "PULSE_SERVER=unix:" in told()
+    sound.mkdir()
+    assert "connect one" in told()
+    (sound / "pcmC0D0c").touch()
+    monkeypatch.setattr(os, "access", lambda path, mode: False)
+    assert "--group-add audio" in told()
+    assert "--device" not in told()
+    monkeypatch.setattr(os, "access", lambda path, mode: True)
+    assert "in use" in told()
+    monkeypatch.setenv("PULSE_SERVER", "unix:/tmp/pulse")
+    assert "PULSE_SERVER does not answer" in told()
 
 
 # How it ends

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import logging
+import os
 import queue
 import time
 from collections.abc import Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,6 +22,14 @@ BLOCK_S = 0.005  # of the callback: short against the 20 ms of a frame
 QUEUE_S = 2.0  # audio that waits longer is of no use to a live show: it is dropped
 GONE_S = 3.0  # a device that is silent for so long has been unplugged
 _POLL_S = 0.1  # how long a read may wait before the program looks around
+
+_SOUND = Path("/dev/snd")
+# What container engines leave in the containers that they run.
+_CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+_PULSE = (
+    '-v "$XDG_RUNTIME_DIR/pulse/native:/tmp/pulse" -e PULSE_SERVER=unix:/tmp/pulse '
+    '--user "$(id -u)"'
+)
 
 _log = logging.getLogger("beattrack")
 
@@ -49,7 +59,7 @@ def list_devices() -> list[str]:
     except sd.PortAudioError as error:
         raise SourceError(f"The sound devices cannot be listed: {_words(error)}.") from None
     if not devices:
-        raise SourceError("There is no sound input device.")
+        raise _no_input()
     default = sd.default.device[0]
     return [
         f"{d['index']:3d}  {d['name']}  ({d['max_input_channels']} channels, "
@@ -156,10 +166,10 @@ def _find(sd: ModuleType, device: str | None) -> dict[str, Any]:
         return info
     except (sd.PortAudioError, ValueError, OverflowError) as error:
         text = str(error)
+    inputs = [d for d in sd.query_devices() if d["max_input_channels"] > 0]
+    if not inputs:
+        raise _no_input()
     if device is None:  # no default is set: take the first that can record
-        inputs = [d for d in sd.query_devices() if d["max_input_channels"] > 0]
-        if not inputs:
-            raise SourceError("There is no sound input device.")
         return dict(inputs[0])
     if text.startswith("Multiple"):
         problem = f"Several input devices are called '{device}': give one's index,"
@@ -168,6 +178,27 @@ def _find(sd: ModuleType, device: str | None) -> dict[str, Any]:
     else:
         problem = f"There is no input device '{device}':"
     raise SourceError(f"{problem} see --list-devices.")
+
+
+def _no_input() -> SourceError:
+    """Return the sentence for a machine without inputs; in a container it names what is missing.
+
+    A container sees no sound of its host unless its command line says so.
+    """
+    if not any(mark.exists() for mark in _CONTAINER_MARKS):
+        return SourceError("There is no sound input device.")
+    nodes = list(_SOUND.glob("pcm*c"))  # one for each input
+    if os.environ.get("PULSE_SERVER"):
+        missing = "the sound server of PULSE_SERVER does not answer or has no input"
+    elif not _SOUND.is_dir():
+        missing = f"start it with '--device /dev/snd --group-add audio', or with '{_PULSE}'"
+    elif not nodes:
+        missing = "connect one, then start the container again"
+    elif not any(os.access(node, os.R_OK | os.W_OK) for node in nodes):
+        missing = "this user may open none: start it with '--group-add audio'"
+    else:
+        missing = "those in /dev/snd are in use or do not answer"
+    return SourceError(f"There is no sound input device in this container: {missing}.")
 
 
 def _words(error: Exception | None) -> str:
