@@ -9,6 +9,7 @@ import typer
 from beattrack.config import ConfigError
 from beattrack_runtime.errors import BeattrackError
 from beattrack_trainer.commands.common import console
+from beattrack_trainer.commands.doctor import doctor
 from beattrack_trainer.commands.evaluate import evaluate
 from beattrack_trainer.commands.export import export
 from beattrack_trainer.commands.preprocess import preprocess
@@ -28,6 +29,7 @@ app.command("train")(train)
 app.command("eval")(evaluate)
 app.command("export")(export)
 app.command("subbands")(subbands)
+app.command("doctor")(doctor)
 
 
 def main() -> None:
