@@ -31,6 +31,34 @@ bench *ARGS: _runtime
 export-onnx *ARGS: _test-env
     .venv-test/bin/trainer export {{ARGS}}
 
+# Train a network on data/harmonix: just train data=synth fold=3 (runs in .venv-test, not in an image)
+train *ARGS: _test-env
+    @.venv-test/bin/trainer train {{ARGS}}
+
+# Score a trained or shipped model: just eval --data gtzan
+eval *ARGS: _test-env
+    @.venv-test/bin/trainer eval {{ARGS}}
+
+# What this machine can do for the trainer, and what to mend
+doctor *ARGS: _test-env
+    @.venv-test/bin/trainer doctor {{ARGS}}
+
+# Build the trainer image, for docker compose run --rm trainer train (docs/images.md)
+image-trainer *ARGS: _compose-user
+    DOCKER_BUILDKIT=1 docker build -f docker/trainer.Dockerfile -t beattrack-trainer {{ARGS}} .
+
+# Build the runtime image on a Jetson, for docker run beattrack-jetson --mic (docs/jetson.md)
+image-jetson *ARGS: _compose-user
+    DOCKER_BUILDKIT=1 docker build -f docker/jetson.Dockerfile -t beattrack-jetson {{ARGS}} .
+
+# Build both images on stand-in bases and let them do their work (skips where no engine can start)
+images-test *ARGS: _test-env
+    .venv-test/bin/python -m pytest tests/images {{ARGS}}
+
+# Refresh docker/*.lock, what both images install, with hashes
+lock: _test-env
+    @.venv-test/bin/python docker/lock.py
+
 # Repeat the shipped starter model from nothing: about an hour on two idle cores (docs/training.md)
 starter-model groove pop909 jobs="2": _test-env
     bash scripts/starter_model.sh {{groove}} {{pop909}} {{jobs}}
@@ -38,6 +66,11 @@ starter-model groove pop909 jobs="2": _test-env
 # Run any command of the trainer: just trainer --help
 trainer *ARGS: _test-env
     @.venv-test/bin/trainer {{ARGS}}
+
+# What containers write in this folder belongs to who builds here; compose reads .env.
+[private]
+_compose-user:
+    @[ -e .env ] || printf 'UID=%s\nGID=%s\n' "$(id -u)" "$(id -g)" > .env
 
 [private]
 _runtime:
