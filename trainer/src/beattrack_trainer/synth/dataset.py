@@ -2,7 +2,7 @@
 
 The set is a folder with ``tracks/<id>.ogg`` (mono, 22050 Hz), ``beats/<id>.beats`` (time in
 seconds, tab, position in the bar), ``metadata.csv`` and ``synth.json``, which says how it was
-rendered; sets along real grids also have ``segments/`` and ``folds.tsv``. A track depends on the
+rendered, and ``folds.tsv``; sets along real grids also have ``segments/``. A track depends on the
 seed and its id alone, so a run that was cut off goes on where it stopped, and the ids are ordered
 so that the first hours of a set are as mixed as the whole.
 """
@@ -21,6 +21,7 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from beattrack_trainer.data.folds import FOLDS
 from beattrack_trainer.synth.arrange import check_soundfonts
 from beattrack_trainer.synth.groove import performances, unpack
 from beattrack_trainer.synth.harmonix import copy_folds, grid_files
@@ -146,7 +147,7 @@ def synthesize(
         if opened.harmonix is None:
             hours = 1.0 if hours is None else hours
             queue = (replace(pattern, id=i, kind=k) for i, k in track_ids(kinds))
-            return _run(queue, out_dir, jobs, Goal(hours, limit, None))
+            return _run(queue, out_dir, jobs, Goal(hours, limit, None), _even_folds(out_dir))
         files = grid_files(opened.harmonix)
         pattern = replace(pattern, kind="harmonix", harmonix=opened.harmonix)
         queue = (replace(pattern, id=i, beats=path) for i, path in files.items())
@@ -156,6 +157,22 @@ def synthesize(
             copy_folds(folder, out_dir / "folds.tsv", ids)
 
         return _run(queue, out_dir, jobs, Goal(hours, limit, len(files)), folds)
+
+
+def _even_folds(out_dir: Path) -> Callable[[Sequence[str]], None] | None:
+    """What writes ``folds.tsv`` for the ids of random pieces: their numbers in turn.
+
+    None for a set that was begun without one: its folds are drawn by a hash, and stay so.
+    """
+    path = out_dir / "folds.tsv"
+    if not path.exists() and read_metadata(out_dir / "metadata.csv"):
+        return None
+
+    def write(ids: Sequence[str]) -> None:
+        rows = "".join(f"{i}\t{int(i.split('_')[0]) % FOLDS}\n" for i in sorted(ids))
+        write_whole(path, "track\tfold\n" + rows)
+
+    return write
 
 
 def check_settings(out_dir: Path, made: dict[str, Any]) -> None:

@@ -183,7 +183,9 @@ def _write_labels(job: Job, piece: Piece) -> None:
 def _row(job: Job, piece: Piece, soundfont: Path, audio: Audio) -> Track:
     bpm = 60.0 / float(np.median(np.diff(piece.times)))
     grid = piece.grid
-    real = () if grid is None else (grid.genre, grid.time_signature, grid.bpm)
+    real: tuple[str, ...] = ()
+    if grid is not None:
+        real = (grid.genre, grid.time_signature, grid.bpm, f"{piece.start:.3f}")
     return Track(
         job.id,
         job.kind,
@@ -194,11 +196,7 @@ def _row(job: Job, piece: Piece, soundfont: Path, audio: Audio) -> Track:
         round(len(audio) / SAMPLE_RATE, 2),
         piece.score.source,
         f"{piece.score.licence}; {soundfont_licence(soundfont)}",
-        *(
-            ()
-            if grid is None
-            else (grid.genre, grid.time_signature, grid.bpm, f"{piece.start:.3f}")
-        ),
+        *real,
     )
 
 
