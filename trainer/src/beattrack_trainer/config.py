@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,13 @@ from beattrack.config import Config, ConfigError, FeatureConfig, ModelConfig, re
 WARM_UP = 100  # frames at the start of an excerpt that do not count: the network has no past there
 # What follows from the features or is decided when exporting, so that nobody may set it.
 DERIVED = ("channels", "bins", "flux_bins", "flux_mix")
+CHOICES = {
+    "wandb": ("auto", "online", "offline", "disabled"),
+    "loss": ("bce", "shift_tolerant"),
+    "precision": ("auto", "32", "bf16-mixed", "16-mixed"),
+    "accelerator": ("auto", "cpu", "gpu"),
+}
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")  # of a folder and of a run in W&B
 
 
 @dataclass(frozen=True)
@@ -43,24 +51,38 @@ class TrainConfig(Config):
     project_name: str = "beattrack"  # of W&B
     run_id: str = ""  # folder under runs_dir and name in W&B; made from the settings when empty
     runs_dir: str = "runs"
+    group: str = ""  # of W&B; the folds of fold=all share one
+    wandb: str = "auto"  # auto, online, offline or disabled; auto: online where there is an account
     fold: int = 0  # 0-7: the fold that is tested on; 8 and above: train on everything
     seed: int = 0
     steps: int = 6000  # optimiser steps
-    batch_size: int = 4
+    batch_size: int = 4  # excerpts in a step, on each device
     frames: int = 1500  # of one training excerpt; 30 s
     learning_rate: float = 2e-3  # peak; one warm-up, then a cosine to zero
     warmup_steps: int = 200
     weight_decay: float = 1e-3
     gradient_clip: float = 1.0
     average_decay: float = 0.998  # of the exponential moving average of the weights
+    loss: str = "bce"  # of beats and downbeats: bce or shift_tolerant
     loss_weight_beat: float = 1.0
     loss_weight_downbeat: float = 3.0
     loss_weight_tempo: float = 0.1
+    positive_weight: float = 1.0  # how much more a frame with a beat counts than one without
     validate_every: int = 500  # steps
+    validation_tracks: int = 12  # of the validation fold, the first minute of each
+    patience: int = 0  # validations without a better one until training stops; 0: never
+    checkpoint_every: int = 250  # steps
+    pictures: int = 3  # validation tracks drawn at each validation
+    precision: str = "auto"  # auto, 32, bf16-mixed or 16-mixed; auto: bf16-mixed on CUDA, else 32
+    accelerator: str = "auto"  # auto, cpu or gpu
+    devices: str = "auto"  # GPUs, or processes on the CPU: a number; auto: every GPU that is seen
+    nodes: int = 1  # machines of one run, started by torchrun or SLURM
+    workers: int = 0  # processes that prepare excerpts, for each device; 0: training does it
     threads: int = 2  # of torch on the CPU
 
     def __post_init__(self) -> None:
-        for key in ("steps", "batch_size", "validate_every", "threads"):
+        for key in ("steps", "batch_size", "validate_every", "validation_tracks",
+                    "checkpoint_every", "nodes", "threads"):  # fmt: skip
             require(1 <= getattr(self, key) <= 10**8, key, getattr(self, key), "1 or more")
         require(
             2 * WARM_UP <= self.frames <= 10**6, "frames", self.frames, f"{2 * WARM_UP} or more"
@@ -70,16 +92,47 @@ class TrainConfig(Config):
         )
         require(self.gradient_clip > 0, "gradient_clip", self.gradient_clip, "above 0")
         require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0-1, below 1")
+        require(1 <= self.positive_weight <= 1000, "positive_weight", self.positive_weight,
+                 "1-1000")  # fmt: skip
         for key in ("fold", "seed", "warmup_steps", "weight_decay", "loss_weight_beat",
-                    "loss_weight_downbeat", "loss_weight_tempo"):  # fmt: skip
+                    "loss_weight_downbeat", "loss_weight_tempo", "patience", "pictures",
+                    "workers"):  # fmt: skip
             require(getattr(self, key) >= 0, key, getattr(self, key), "0 or more")
+        for key, allowed in CHOICES.items():
+            value = getattr(self, key)
+            require(value in allowed, key, value, f"one of {', '.join(allowed)}")
+        counted = self.devices.isdecimal() and 1 <= int(self.devices) <= 1024
+        require(counted or self.devices == "auto", "devices", self.devices,
+                 "auto or a number; CUDA_VISIBLE_DEVICES chooses which GPUs are seen")  # fmt: skip
+        for key in ("project_name", "run_id", "group"):
+            value = getattr(self, key)
+            named = NAME.fullmatch(value) or (value == "" and key != "project_name")
+            require(bool(named), key, value, "1-100 letters, digits, '.', '_' or '-'")
+        require(self.runs_dir != "", "runs_dir", self.runs_dir, "a folder")
 
 
 @dataclass(frozen=True)
 class AugmentConfig(Config):
     """How training excerpts are changed, so that the network hears more rooms than the data has."""
 
-    augment: bool = True
+    augment: bool = True  # false: excerpts as they are, whatever the rest says
+    # The chance, 0-1, that an excerpt is changed in this way; level and equaliser always are.
+    time_stretch: float = 0.5  # up to 19 % faster or 16 % slower
+    pitch_shift: float = 0.5  # up to 4 bands
+    noise: float = 0.3  # a floor under all bands
+    other_sounds: float = 0.5  # flux that has nothing to do with the beat
+    missing_bands: float = 0.5
+    gaps: float = 0.5  # the music stops for a moment
+    room: float = 0.2  # reverberation
+    microphone: float = 0.2  # low cut, high cut, resonances
+    clipping: float = 0.1
+    drum_muting: float = 0.1  # for some bars
+    voices: float = 0.1  # somebody speaks
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            value = getattr(self, field.name)
+            require(0 <= value <= 1, field.name, value, "0-1")
 
 
 @dataclass(frozen=True)
@@ -104,14 +157,10 @@ class Settings:
         for key, value in values.items():
             owner = next((n for n, kind in _PARTS.items() if key in _keys(kind)), None)
             if owner is None:
-                every = [k for kind in _PARTS.values() for k in _keys(kind)]
-                near = difflib.get_close_matches(key, every, n=1)
-                hint = f" did you mean '{near[0]}'?" if near else " docs/training.md lists them."
-                raise ConfigError(f"Unknown setting '{key}';{hint}")
+                raise ConfigError(_unknown(key, value))
             if key in DERIVED:
                 raise ConfigError(f"'{key}' cannot be set for training: it follows from the rest.")
-            listed = isinstance(_default(_PARTS[owner], key), tuple) and isinstance(value, str)
-            parts[owner][key] = [value] if listed else value
+            parts[owner][key] = _lenient(_default(_PARTS[owner], key), value)
         return cls(**{n: kind.from_dict(parts[n]) for n, kind in _PARTS.items()})  # type: ignore[arg-type]
 
     def to_dict(self) -> dict[str, Any]:
@@ -139,21 +188,66 @@ def _default(kind: type[Config], key: str) -> object:
     return next(f.default for f in dataclasses.fields(kind) if f.name == key)  # type: ignore[arg-type]
 
 
+def _every_key() -> list[str]:
+    return [key for kind in _PARTS.values() for key in _keys(kind) if key not in DERIVED]
+
+
+def _unknown(key: str, value: object) -> str:
+    """Return what to say of a key that is none."""
+    if isinstance(value, dict):
+        return f"'{key}' cannot hold other settings: all keys stand side by side, as in 'steps: 9'."
+    near = difflib.get_close_matches(key, _every_key(), n=1)
+    hint = f" did you mean '{near[0]}'?" if near else " docs/runs.md lists them."
+    return f"Unknown setting '{key}';{hint}"
+
+
+def _lenient(default: object, value: object) -> object:
+    """Return ``value`` as its key wants it where that can only mean one thing."""
+    if isinstance(default, tuple) and isinstance(value, str):
+        return [value]
+    if isinstance(default, str) and isinstance(value, (int, float)) and not isinstance(value, bool):
+        return str(value)
+    return value
+
+
+def changed(settings: Settings) -> dict[str, Any]:
+    """Return the settings that differ from their defaults, as plain JSON types."""
+    usual = Settings.from_dict({}).to_dict()
+    return {k: v for k, v in settings.to_dict().items() if v != usual[k]}
+
+
+def _texts() -> set[str]:
+    """Return the keys whose values are texts: a word's value is then taken as it stands."""
+    return {
+        k for kind in _PARTS.values() for k in _keys(kind) if isinstance(_default(kind, k), str)
+    }
+
+
 def parse_words(words: list[str]) -> dict[str, Any]:
     """Return the settings that words like ``steps=200 sources=[bass,drums]`` give.
 
     Raises:
-        ConfigError: a word without ``=`` or one that cannot be read.
+        ConfigError: a word without ``=``, a key given twice, or a value that cannot be read.
     """
+    plain: dict[str, Any] = {}
+    rest: list[str] = []
     for word in words:
-        if "=" not in word:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
             raise ConfigError(f"'{word}' is not of the form key=value.")
+        if key in plain:
+            raise ConfigError(f"'{key}' is given twice.")
+        plain[key] = text
+        # 007 or 1e3 may be a name; what is quoted is left to the YAML reader.
+        if key not in _texts() or text[:1] in ("'", '"'):
+            rest.append(word)
     try:
-        values = OmegaConf.to_container(OmegaConf.from_dotlist(words))
+        values = OmegaConf.to_container(OmegaConf.from_dotlist(rest))
     except (OmegaConfBaseException, YAMLError, ValueError) as error:
         reason = str(error).splitlines()[0]
         raise ConfigError(f"The settings {' '.join(words)} cannot be read: {reason}.") from None
-    return {str(k): v for k, v in values.items()} if isinstance(values, dict) else {}
+    assert isinstance(values, dict)
+    return plain | {str(k): v for k, v in values.items()}
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -162,8 +256,8 @@ def read_file(path: Path) -> dict[str, Any]:
         values = OmegaConf.to_container(OmegaConf.load(path))
     except OSError as error:
         raise ConfigError(f"The settings file '{path}' cannot be read: {error.strerror}.") from None
-    except (OmegaConfBaseException, YAMLError, ValueError) as error:
-        reason = str(error).splitlines()[0]
+    except (OmegaConfBaseException, YAMLError, ValueError, RecursionError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise ConfigError(f"The settings file '{path}' cannot be read: {reason}.") from None
     if not isinstance(values, dict):
         raise ConfigError(f"The settings file '{path}' must hold key: value lines.")
@@ -177,3 +271,27 @@ def load_settings(words: list[str], file: Path | None = None) -> Settings:
         ConfigError: as ``Settings.from_dict``, ``read_file`` and ``parse_words``.
     """
     return Settings.from_dict((read_file(file) if file else {}) | parse_words(words))
+
+
+def load_folds(words: list[str], file: Path | None = None) -> list[Settings]:
+    """Return one Settings for each fold asked for: ``fold=3``, ``fold=[0,3]`` or ``fold=all``.
+
+    With several, a given ``run_id`` gets the fold behind it.
+
+    Raises:
+        ConfigError: as ``load_settings``; a fold twice, or none.
+    """
+    values = (read_file(file) if file else {}) | parse_words(words)
+    folds = values.get("fold")
+    if folds == "all":
+        folds = list(range(8))
+    if not isinstance(folds, list):
+        return [Settings.from_dict(values)]
+    if not folds or any(folds.count(f) > 1 for f in folds):
+        raise ConfigError(f"fold={folds!r} is not possible: it must be a list of different folds.")
+    name = values.get("run_id", "")
+    ids = [f"{name}-f{f}" if name else "" for f in folds]
+    return [
+        Settings.from_dict(values | {"fold": f, "run_id": i})
+        for f, i in zip(folds, ids, strict=True)
+    ]

@@ -1,4 +1,4 @@
-"""The network under Lightning: losses, optimiser, schedule."""
+"""The network under Lightning: a step, a validation, optimiser and schedule."""
 
 from __future__ import annotations
 
@@ -6,62 +6,68 @@ import math
 from typing import Any
 
 import lightning
+import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from beattrack.config import ModelConfig
 from beattrack.model import build_model
-from beattrack_trainer.config import WARM_UP, TrainConfig
-
-
-def masked_bce(logits: Tensor, target: Tensor, valid: Tensor) -> Tensor:
-    """Return the mean binary cross-entropy over valid frames; all float [B, T]."""
-    loss = F.binary_cross_entropy_with_logits(logits, target, reduction="none")
-    return (loss * valid).sum() / valid.sum().clamp(min=1)
+from beattrack_trainer.config import TrainConfig
+from beattrack_trainer.training.losses import all_losses
+from beattrack_trainer.training.validation import Heard, f_measures, follow
 
 
 class BeatModule(lightning.LightningModule):
-    """Losses of beat, downbeat and tempo, weighted as in the manual (1, 3 and a tempo weight)."""
+    """Trains on excerpts; validates on excerpts (losses) and on whole tracks (F-measures).
 
-    def __init__(self, model: ModelConfig, train: TrainConfig) -> None:
+    Attributes:
+        heard: of the last validation, the first ``pictures`` tracks that this process heard.
+    """
+
+    def __init__(self, model: ModelConfig, train: TrainConfig, fps: float) -> None:
         super().__init__()
         self.config = train
         self.network = build_model(model)
+        self.heard: list[Heard] = []
+        self._fps = fps
+        self._scores: list[tuple[float, float]] = []
 
-    def losses(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
-        """Return ``beat``, ``downbeat``, ``tempo`` and their weighted sum ``loss``."""
-        out = self.network(batch["frames"])
-        valid = batch["valid"].clone()
-        valid[:, :WARM_UP] = 0
-        tempo = torch.where(valid > 0, batch["tempo"], -1)
-        known = (tempo >= 0).any()
-        parts = {
-            "beat": masked_bce(out["beat"], batch["beat"], valid),
-            "downbeat": masked_bce(out["downbeat"], batch["downbeat"], valid),
-            # A batch without any tempo would make the mean cross-entropy 0 / 0.
-            "tempo": F.cross_entropy(out["tempo"].transpose(1, 2), tempo, ignore_index=-1)
-            if known
-            else out["tempo"].sum() * 0,
-        }
-        config = self.config
-        parts["loss"] = (
-            config.loss_weight_beat * parts["beat"]
-            + config.loss_weight_downbeat * parts["downbeat"]
-            + config.loss_weight_tempo * parts["tempo"]
-        )
-        return parts
+    def on_train_batch_start(self, batch: dict[str, Tensor], index: int) -> None:
+        """Seed dropout by the step, so that a resumed run draws what it would have drawn."""
+        where = [self.config.seed, self.trainer.global_step, self.trainer.global_rank]
+        torch.manual_seed(int(np.random.SeedSequence(where).generate_state(1, np.uint64)[0]))
 
-    def training_step(self, batch: dict[str, Tensor], index: int) -> Tensor:
-        """Return the loss of one batch."""
-        parts = self.losses(batch)
-        self.log_dict({f"train/{k}": v.detach() for k, v in parts.items()}, prog_bar=True)
-        return parts["loss"]
+    def training_step(self, batch: dict[str, Tensor], index: int) -> dict[str, Tensor]:
+        """Return the losses of one batch; Lightning follows ``loss``."""
+        return all_losses(self.network(batch["frames"]), batch, self.config)
 
-    def validation_step(self, batch: dict[str, Tensor], index: int) -> None:
-        """Log the losses of one held-out batch."""
-        parts = self.losses(batch)
-        self.log_dict({f"val/{k}": v for k, v in parts.items()}, prog_bar=True)
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation."""
+        self._scores, self.heard = [], []
+
+    def validation_step(self, batch: dict[str, Any], index: int, dataloader_idx: int = 0) -> None:
+        """Take a batch of excerpts (the first loader) or one whole track (the second)."""
+        if dataloader_idx == 0:
+            parts = all_losses(self.network(batch["frames"]), batch, self.config)
+            self.log_dict({f"val/{k}": v for k, v in parts.items()}, logger=False, sync_dist=True,
+                          add_dataloader_idx=False, batch_size=len(batch["frames"]))  # fmt: skip
+            return
+        heard = follow(self.network, batch["frames"], batch["beats"], batch["name"], self._fps)
+        self._scores.append(f_measures(heard))
+        if len(self.heard) < self.config.pictures:
+            self.heard.append(heard)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the means over all tracks of all processes; ``val/f`` is what chooses the best."""
+        beat = [b for b, _ in self._scores]
+        down = [d for _, d in self._scores if not math.isnan(d)]
+        sums = torch.tensor([sum(beat), len(beat), sum(down), len(down)], device=self.device)
+        sums = self.trainer.strategy.reduce(sums, reduce_op="sum")
+        beat_f = float(sums[0] / sums[1].clamp(min=1))
+        downbeat_f = float(sums[2] / sums[3]) if sums[3] > 0 else beat_f
+        scores = {"beat_f": beat_f, "downbeat_f": downbeat_f, "f": (beat_f + downbeat_f) / 2}
+        # Every process has the same numbers already.
+        self.log_dict({f"val/{k}": v for k, v in scores.items()}, logger=False, batch_size=1)
 
     def configure_optimizers(self) -> Any:
         """AdamW, a linear warm-up and a cosine to zero, counted in steps."""

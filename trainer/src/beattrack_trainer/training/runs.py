@@ -1,9 +1,16 @@
 """Runs on disk: one folder each, with all that is needed to go on, to judge and to export.
 
 <runs_dir>/<run_id>/
-    run.json        settings, data, and when finished the result
-    last.ckpt       where an interrupted run goes on
-    weights.pt      the best averaged weights; there when the run is finished
+    run.json            settings, model, number of tracks; when finished the result
+    settings.yaml       the settings alone: trainer train --config repeats the run
+    environment.json    for each start: versions, machine, command, commit
+    metrics.csv         losses, validation F, learning rate, frames a second, by step
+    log.txt             what the terminal said
+    figures/            activations against beats at each validation; the curves
+    last.ckpt           where an interrupted run goes on; previous.ckpt is the one before
+    best.ckpt           of the best validation
+    wandb/              what W&B has or will be sent
+    weights.pt          the weights to use; there when the run is finished
 """
 
 from __future__ import annotations
@@ -11,12 +18,12 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import pickle
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
+from omegaconf import OmegaConf
 
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack.model import BeatNetwork, build_model
@@ -25,15 +32,32 @@ from beattrack_trainer.config import Settings
 NOTE = "run.json"
 CHECKPOINT = "last.ckpt"
 WEIGHTS = "weights.pt"
-# Where and how fast a run is computed does not change what it is.
-_INCIDENTAL = ("run_id", "runs_dir", "threads")
+SETTINGS = "settings.yaml"
+STARTS = "environment.json"
+# Where, how fast and under whose eyes a run is computed does not change what it is.
+_INCIDENTAL = ("run_id", "runs_dir", "group", "project_name", "wandb", "pictures", "accelerator",
+               "devices", "nodes", "workers", "threads", "checkpoint_every")  # fmt: skip
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """Return the settings that make a run what it is."""
+    return {k: v for k, v in settings.to_dict().items() if k not in _INCIDENTAL}
+
+
+def digest(values: dict[str, Any]) -> str:
+    """Return eight characters that tell these settings apart.
+
+    Those at their defaults are left out, so that a key that a later version adds changes no id.
+    """
+    usual = Settings.from_dict({}).to_dict()
+    own = {k: v for k, v in values.items() if v != usual[k]}
+    return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()[:8]
 
 
 def make_run_id(settings: Settings) -> str:
     """Return the id of a run: the same settings give the same id, so a repeated command goes on."""
-    values = {k: v for k, v in settings.to_dict().items() if k not in _INCIDENTAL}
-    digest = hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:8]
-    return f"{settings.model.model}-f{settings.train.fold}-{digest}"
+    name = f"{settings.model.model}-f{settings.train.fold}"
+    return f"{name}-{digest(identity(settings))}"
 
 
 @dataclass(frozen=True)
@@ -60,26 +84,50 @@ class Run:
             raise ConfigError(f"'{self.path}' is no run: it has no {NOTE}.") from None
         except ValueError:
             raise ConfigError(f"'{self.path / NOTE}' is damaged: it is not JSON.") from None
-        if not isinstance(values, dict) or "settings" not in values or "model" not in values:
+        parts = ("settings", "model", "tracks")
+        if not isinstance(values, dict) or any(not isinstance(values.get(k), dict) for k in parts):
             raise ConfigError(f"'{self.path / NOTE}' is not the note of a run.")
         return values
 
     def settings(self) -> Settings:
         """Return the settings that it was started with."""
-        return Settings.from_dict(self.note()["settings"])
+        try:
+            return Settings.from_dict(self.note()["settings"])
+        except ConfigError as error:
+            raise ConfigError(
+                f"'{self.path / NOTE}' was written by another version of the trainer: {error}"
+            ) from None
 
     def write_note(self, values: dict[str, Any]) -> None:
         """Write ``run.json``."""
+        self._write(NOTE, json.dumps(values, indent=2) + "\n")
+
+    def write_start(self, settings: Settings, environment: dict[str, Any]) -> None:
+        """Write ``settings.yaml``, and add a start to ``environment.json``."""
+        self._write(SETTINGS, OmegaConf.to_yaml(OmegaConf.create(settings.to_dict())))
+        try:
+            starts = json.loads((self.path / STARTS).read_text())
+        except (OSError, ValueError):
+            starts = []
+        starts = [*(starts if isinstance(starts, list) else []), environment]
+        self._write(STARTS, json.dumps(starts, indent=2) + "\n")
+
+    def _write(self, name: str, text: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / f".{NOTE}.{os.getpid()}"
-        temporary.write_text(json.dumps(values, indent=2) + "\n")
-        temporary.replace(self.path / NOTE)
+        temporary = self.path / f".{name}.{os.getpid()}"
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(self.path / name)
 
     def write_weights(self, network: BeatNetwork) -> None:
-        """Write the weights: the last thing that a run does."""
+        """Write the weights: the run is finished with that. Raises OSError."""
         temporary = self.path / f".{WEIGHTS}.{os.getpid()}"
-        torch.save(network.state_dict(), temporary)
-        temporary.replace(self.path / WEIGHTS)
+        try:
+            torch.save(network.state_dict(), temporary)
+            temporary.replace(self.path / WEIGHTS)
+        except RuntimeError as error:  # torch's word for a disk that is full
+            raise OSError(f"'{temporary}' cannot be written: {error}") from None
+        finally:
+            temporary.unlink(missing_ok=True)
 
     def load(self) -> tuple[BeatNetwork, FeatureConfig, dict[str, Any]]:
         """Return the network (in evaluation mode), its features and ``run.json``.
@@ -93,11 +141,13 @@ class Run:
                 f"The run '{self.path}' is not finished: it has no {WEIGHTS}; the command that "
                 "started it goes on with it."
             )
-        network = build_model(ModelConfig.from_dict(note["model"]))
         try:
+            network = build_model(ModelConfig.from_dict(note["model"]))
             weights = torch.load(self.path / WEIGHTS, map_location="cpu", weights_only=True)
             network.load_state_dict(weights)
-        except (RuntimeError, pickle.UnpicklingError, AttributeError, EOFError) as error:
+        except ConfigError as error:
+            raise ConfigError(f"'{self.path / NOTE}' describes no network: {error}") from None
+        except Exception as error:  # torch raises some eight kinds for a damaged file
             reason = str(error).splitlines()[0] if str(error) else type(error).__name__
             raise ConfigError(f"'{self.path / WEIGHTS}' does not fit {NOTE}: {reason}") from None
         return network.eval(), self.settings().features, note
@@ -106,14 +156,26 @@ class Run:
 def find_run(name: str | None, runs_dir: Path = Path("runs")) -> Run:
     """Return a run by id or by path; None is the latest finished one.
 
+    One that is not on this machine is fetched from W&B, where there is an account; there it may
+    also be named ``project/run_id`` or ``entity/project/run_id``.
+
     Raises:
         ConfigError: there is no such run.
     """
     if name is not None:
         path = Path(name) if (Path(name) / NOTE).is_file() else runs_dir / name
-        if not (path / NOTE).is_file():
-            raise ConfigError(f"There is no run '{name}' in '{runs_dir}'.")
-        return Run(path)
+        if (path / NOTE).is_file():
+            return Run(path)
+        local = runs_dir / name.rsplit("/", 1)[-1]
+        if (local / NOTE).is_file():
+            return Run(local)
+        from beattrack_trainer.training.tracking import fetch_run, has_account
+
+        if has_account():
+            return fetch_run(name, runs_dir)
+        raise ConfigError(
+            f"There is no run '{name}' in '{runs_dir}', and no W&B account to ask for it."
+        )
     finished = sorted(runs_dir.glob(f"*/{WEIGHTS}"), key=lambda f: f.stat().st_mtime)
     if not finished:
         raise ConfigError(f"There is no finished run in '{runs_dir}'; make one with: trainer train")

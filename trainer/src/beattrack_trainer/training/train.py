@@ -2,22 +2,37 @@
 
 from __future__ import annotations
 
-import time
+import logging
+import warnings
 from pathlib import Path
 from typing import Any
 
 import lightning
 import torch
-from lightning.pytorch.callbacks import EMAWeightAveraging, ModelCheckpoint, TQDMProgressBar
-from lightning.pytorch.loggers import CSVLogger
-from torch.utils.data import DataLoader
+from lightning.pytorch.callbacks import EarlyStopping, EMAWeightAveraging
+from lightning.pytorch.utilities import rank_zero_only
+from rich.console import Console
 
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack.features import feature_bins, flux_bins
-from beattrack_trainer.config import Settings
-from beattrack_trainer.training.excerpts import Excerpts, open_parts
+from beattrack_trainer.config import Settings, TrainConfig, changed
+from beattrack_trainer.training import tracking
+from beattrack_trainer.training.checkpoints import (
+    BEST,
+    Checkpoints,
+    Stopped,
+    WholeFiles,
+    find_checkpoint,
+    read_checkpoint,
+)
+from beattrack_trainer.training.environment import describe
+from beattrack_trainer.training.excerpts import Parts, open_parts
+from beattrack_trainer.training.loaders import ExcerptData
+from beattrack_trainer.training.loggers import MetricsFile
 from beattrack_trainer.training.module import BeatModule
-from beattrack_trainer.training.runs import CHECKPOINT, NOTE, Run, make_run_id
+from beattrack_trainer.training.pictures import Pictures
+from beattrack_trainer.training.progress import Progress
+from beattrack_trainer.training.runs import NOTE, Run, identity, make_run_id
 
 
 def fit_model_config(model: ModelConfig, features: FeatureConfig) -> ModelConfig:
@@ -33,17 +48,31 @@ def fit_model_config(model: ModelConfig, features: FeatureConfig) -> ModelConfig
     )
 
 
-def train(settings: Settings) -> Run:
+def choose_precision(config: TrainConfig) -> str:
+    """Return Lightning's word for the precision; ``auto`` is bfloat16 where CUDA has it."""
+    if config.precision != "auto":
+        return config.precision if config.precision != "32" else "32-true"
+    cuda = config.accelerator != "cpu" and torch.cuda.is_available()
+    return "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
+
+
+def train(settings: Settings, console: Console | None = None) -> Run:
     """Train, or go on with a run that was interrupted; a finished run is left as it is.
+
+    Args:
+        settings: everything; ``docs/runs.md`` lists the keys.
+        console: where progress is shown; None is stderr.
 
     Raises:
         ConfigError: data and settings do not fit, or the run's folder holds one of other settings.
+        ValueError: the loss became no number.
+        OSError: something cannot be written.
+        KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
+    console = console or Console(stderr=True)
     config, features = settings.train, settings.features
     model = fit_model_config(settings.model, features)
     parts = open_parts(settings)
-    torch.set_num_threads(config.threads)
-    lightning.seed_everything(config.seed, verbose=False)
     run = Run(Path(config.runs_dir) / (config.run_id or make_run_id(settings)))
     note: dict[str, Any] = {
         "settings": settings.to_dict(),
@@ -53,68 +82,151 @@ def train(settings: Settings) -> Run:
     _prepare(run, note)
     if run.finished:
         return run
-    checkpoint = run.path / CHECKPOINT
-    last = checkpoint if checkpoint.exists() else None
-    done = _steps_done(last) if last else 0
-    # The excerpts go on where they were: an excerpt is a function of its index.
-    first, count = done * config.batch_size, config.steps * config.batch_size
-    held = parts.validation or parts.training
-    data = [
-        Excerpts(
-            parts.training,
-            features,
-            model,
-            config,
-            range(first, first + count),
-            settings.augment.augment,
-        ),
-        Excerpts(held, features, model, config, range(8 * config.batch_size), False),
-    ]
-    loaders = [DataLoader(d, batch_size=config.batch_size) for d in data]
-    trainer = lightning.Trainer(
-        max_steps=config.steps,
-        accelerator="auto",
-        devices=1,
-        default_root_dir=run.path,
-        logger=CSVLogger(run.path, name="", version=f"metrics-{done}", flush_logs_every_n_steps=50),
-        callbacks=[
-            ModelCheckpoint(
-                dirpath=run.path, save_last=True, save_top_k=0, every_n_train_steps=250
-            ),
-            TQDMProgressBar(refresh_rate=50),
-            # What is validated, kept and exported are the averaged weights.
-            EMAWeightAveraging(decay=config.average_decay),
-        ],
-        gradient_clip_val=config.gradient_clip,
-        val_check_interval=min(config.validate_every, config.steps),
-        check_val_every_n_epoch=None,
-        log_every_n_steps=25,
-        num_sanity_val_steps=0,
-        enable_model_summary=False,
-    )
-    module = BeatModule(model, config)
-    started = time.time()
-    trainer.fit(module, loaders[0], loaders[1], ckpt_path=last, weights_only=True)
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    if last and done >= config.steps:  # stopped after its last step: nothing was left to train
-        module.load_state_dict(torch.load(last, weights_only=True)["state_dict"])
-    metrics = {k: round(float(v), 5) for k, v in trainer.callback_metrics.items()}
-    summary = {"seconds": round(time.time() - started), "metrics": metrics}
-    parameters = sum(p.numel() for p in module.network.parameters())
-    run.write_note(note | {"parameters": parameters, "result": summary})
-    run.write_weights(module.network)
+    found = find_checkpoint(run.path)
+    if rank_zero_only.rank == 0:
+        run.write_start(settings, describe())
+        _announce(run, settings, parts, console)
+    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what it says, we say
+    torch.set_num_threads(config.threads)
+    lightning.seed_everything(config.seed, verbose=False)
+    module = BeatModule(model, config, features.fps)
+    session = _Session(run, settings, parts, module, console)
+    with tracking.follow(run, settings, console) as logger:
+        session.fit(found, logger)
+        if session.trainer.is_global_zero:
+            parameters = sum(p.numel() for p in module.network.parameters())
+            result = session.choose()
+            run.write_note(note | {"parameters": parameters, "result": result})
+            run.write_weights(module.network)
+            tracking.keep_model(run, logger, config, best=result["weights"] == "best")
+        session.trainer.strategy.barrier()
     return run
 
 
-def _steps_done(checkpoint: Path) -> int:
-    """Return how many optimiser steps a checkpoint has behind it."""
-    return int(torch.load(checkpoint, map_location="cpu", weights_only=True)["global_step"])
+class _Session:
+    """One start of a run: Lightning's trainer with its callbacks."""
+
+    def __init__(
+        self, run: Run, settings: Settings, parts: Parts, module: BeatModule, console: Console
+    ) -> None:
+        config = settings.train
+        self._run, self._config, self._module = run, config, module
+        self._validates = bool(parts.validation)
+        self._data = ExcerptData(settings, module.network.config, parts)
+        self._checkpoints = Checkpoints(run.path, config, self._validates)
+        self._early = EarlyStopping(
+            "val/f", patience=config.patience, mode="max", check_finite=False
+        )
+        self._callbacks = [
+            # What is validated, kept and exported are the averaged weights. Buffers are constants;
+            # averaged, an integer one would be rounded down.
+            EMAWeightAveraging(decay=config.average_decay, use_buffers=False),
+            Progress(console, run.path / "log.txt", config.steps),
+            Pictures(run.path / "figures"),
+            *([self._early] if config.patience and self._validates else []),
+            self._checkpoints,
+        ]
+
+    def fit(self, found: tuple[Path, dict[str, Any]] | None, logger: Any) -> None:
+        """Train to the end, from a checkpoint if there is one."""
+        config = self._config
+        metrics = MetricsFile(self._run.path)
+        step = int(found[1]["global_step"]) if found else 0
+        metrics.keep_until(step)
+        self.trainer = lightning.Trainer(
+            max_steps=config.steps,
+            accelerator=config.accelerator,
+            devices=_devices(config),
+            num_nodes=config.nodes,
+            precision=choose_precision(config),
+            plugins=[WholeFiles()],
+            default_root_dir=self._run.path,
+            logger=[metrics, *([logger] if logger else [])],
+            callbacks=self._callbacks,
+            gradient_clip_val=config.gradient_clip,
+            val_check_interval=config.validate_every if self._validates else None,
+            limit_val_batches=None if self._validates else 0,
+            check_val_every_n_epoch=None,
+            num_sanity_val_steps=0,
+            enable_model_summary=False,
+            use_distributed_sampler=False,  # ExcerptData gives each process its own
+        )
+        with warnings.catch_warnings():
+            # That excerpts are made without further processes, and that the loader goes on from the
+            # middle, is meant so.
+            warnings.filterwarnings("ignore", module=r"lightning\.")
+            self._fit(found, step)
+
+    def _fit(self, found: tuple[Path, dict[str, Any]] | None, step: int) -> None:
+        config, kept = self._config, self._checkpoints
+        stopped = found is not None and _had_enough(found[1], self._early, config.patience)
+        if found is not None and (step >= config.steps or stopped):
+            # Ended when it was killed: the weights of the end are all that is needed.
+            self._module.load_state_dict(found[1]["state_dict"])
+            kept.load_state_dict(found[1]["callbacks"][kept.state_key])
+            return
+        last = str(found[0]) if found else None
+        try:
+            self.trainer.fit(self._module, datamodule=self._data, ckpt_path=last, weights_only=True)
+            if self._validates and self.trainer.global_step % config.validate_every:
+                self.trainer.validate(self._module, datamodule=self._data, verbose=False)
+        except Stopped:
+            if not self.trainer.is_global_zero:
+                raise
+            raise KeyboardInterrupt from None
+        except SystemExit:  # what Lightning makes of a second Ctrl-C
+            raise KeyboardInterrupt from None
+        if self.trainer.interrupted:
+            raise KeyboardInterrupt
+
+    def choose(self) -> dict[str, Any]:
+        """Put the best weights into the network and return what came of the run."""
+        kept = self._checkpoints
+        result = {
+            "weights": "last",
+            "why": "all tracks were trained on, so that none was left to validate with",
+            "step": self._config.steps,
+            "seconds": round(kept.seconds),
+            "metrics": kept.metrics,
+        }
+        if self._validates:
+            best = read_checkpoint(self._run.path / BEST)
+            if best is None:
+                raise ConfigError(
+                    f"'{self._run.path / BEST}' cannot be read; remove the folder to train afresh."
+                )
+            self._module.load_state_dict(best["state_dict"])
+            why = f"the highest val/f, {kept.best:.4f}"
+            result |= {"weights": "best", "why": why, "step": kept.best_step}
+        return result
+
+
+def _devices(config: TrainConfig) -> Any:
+    return "auto" if config.devices == "auto" else int(config.devices)
+
+
+def _had_enough(checkpoint: dict[str, Any], early: EarlyStopping, patience: int) -> bool:
+    """Whether a run had stopped early when this checkpoint was written."""
+    state = checkpoint["callbacks"].get(early.state_key, {})
+    return patience > 0 and int(state.get("wait_count", 0)) >= patience
+
+
+def _announce(run: Run, settings: Settings, parts: Parts, console: Console) -> None:
+    """Say what is about to be trained: the run, its tracks, and what differs from the defaults."""
+    counts = f"{len(parts.training)} tracks to train on, {len(parts.validation)} to validate"
+    console.print(f"run {run.path}: {counts}", markup=False, highlight=False, soft_wrap=True)
+    words = [
+        f"{k}=[{','.join(map(str, v))}]" if isinstance(v, list) else f"{k}={v}"
+        for k, v in changed(settings).items()
+    ]
+    console.print(f"settings: {' '.join(words) or 'the defaults'}", markup=False, highlight=False,
+                  soft_wrap=True)  # fmt: skip
 
 
 def _prepare(run: Run, note: dict[str, Any]) -> None:
     """Make or check the run's folder."""
     if not (run.path / NOTE).exists():
-        run.write_note(note)
-    elif make_run_id(run.settings()) != make_run_id(Settings.from_dict(note["settings"])):
+        if rank_zero_only.rank == 0:
+            run.write_note(note)
+    elif identity(run.settings()) != identity(Settings.from_dict(note["settings"])):
         raise ConfigError(f"'{run.path}' holds a run of other settings; give another run_id.")
