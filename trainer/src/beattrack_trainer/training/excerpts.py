@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
-from beattrack.features import flux_bins
-from beattrack_trainer.config import Settings, TrainConfig
+from beattrack_trainer.config import AugmentConfig, Settings, TrainConfig
 from beattrack_trainer.data.folders import open_data_sets
 from beattrack_trainer.data.folds import read_folds, split
 from beattrack_trainer.data.store import FeatureStore
-from beattrack_trainer.training.augment import colour, stretch, stretch_factor
+from beattrack_trainer.training.augment import Augmenter, stretch, stretch_factor
 from beattrack_trainer.training.targets import pulse_targets, tempo_targets
 
 
@@ -64,8 +64,9 @@ def open_parts(settings: Settings) -> Parts:
 class Excerpts(Dataset[dict[str, Tensor]]):
     """Random excerpts of tracks, augmented; one of ``indices`` and the seed decide each.
 
-    Items: ``frames`` float32 [C, F, T]; ``beat`` and ``downbeat`` float32 [T], 0-1; ``tempo``
-    int64 [T], -1 for none; ``valid`` float32 [T], 0 beyond the end of a short track.
+    So they are the same whichever process makes them. Items: ``frames`` float32 [C, F, T];
+    ``beat`` and ``downbeat`` float32 [T], 0-1; ``tempo`` int64 [T], -1 for none; ``valid``
+    float32 [T], 0 beyond the end of a short track.
     """
 
     def __init__(
@@ -75,20 +76,30 @@ class Excerpts(Dataset[dict[str, Tensor]]):
         model: ModelConfig,
         config: TrainConfig,
         indices: range,
-        augment: bool,
+        augment: AugmentConfig | None,
     ) -> None:
+        """Take excerpts of ``config.frames`` frames; None for ``augment`` leaves them as they are.
+
+        Nothing is read yet. Beats are kept in memory once they have been; frames are mapped anew
+        for each excerpt, which takes a fifth of a millisecond and no file handles.
+        """
         self._items, self._features, self._model = items, features, model
-        self._config, self._indices, self._augment = config, indices, augment
+        self._config, self._indices = config, indices
+        self._augment = augment if augment is not None and augment.augment else None
+        self._augmenter = Augmenter(features, self._augment) if self._augment else None
+        self._beats: dict[int, NDArray[np.float64]] = {}
 
     def __len__(self) -> int:
         return len(self._indices)
 
     def __getitem__(self, index: int) -> dict[str, Tensor]:
-        rng = np.random.default_rng([self._config.seed, int(self._augment), self._indices[index]])
-        item = self._items[int(rng.integers(len(self._items)))]
-        stored, beats = item.store.frames(item.name), item.store.beats(item.name)
+        key = [self._config.seed, int(self._augment is not None), self._indices[index]]
+        rng = np.random.default_rng(key)
+        number = int(rng.integers(len(self._items)))
         length, fps = self._config.frames, self._features.fps
-        factor = stretch_factor(rng) if self._augment else 1.0
+        factor = stretch_factor(rng, self._augment.time_stretch) if self._augment else 1.0
+        item = self._items[number]
+        stored = item.store.frames(item.name)
         need = int(length * factor) + 4
         start = int(rng.integers(max(1, len(stored) - need + 1)))
         piece = stored[start : start + need].astype(np.float32)
@@ -96,10 +107,11 @@ class Excerpts(Dataset[dict[str, Tensor]]):
         valid[: int(len(piece) / factor)] = 1
         piece = np.pad(piece, ((0, need - len(piece)), (0, 0), (0, 0)))
         piece = stretch(piece, factor, length, self._model.label_delay)
-        if self._augment:
-            piece = colour(piece, flux_bins(self._features), self._features, rng)
+        beats = self._beats_of(number)
         times = (beats[:, 0] - start / fps) / factor
         down = times[beats[:, 1] == 1]
+        if self._augmenter:
+            piece = self._augmenter(piece, down * fps, rng)
         delay = self._model.label_delay
         return {
             "frames": torch.from_numpy(np.ascontiguousarray(piece.transpose(1, 2, 0))),
@@ -108,3 +120,9 @@ class Excerpts(Dataset[dict[str, Tensor]]):
             "tempo": torch.from_numpy(tempo_targets(times, length, fps, self._model.tempo_bins)),
             "valid": torch.from_numpy(valid),
         }
+
+    def _beats_of(self, number: int) -> NDArray[np.float64]:
+        if number not in self._beats:
+            item = self._items[number]
+            self._beats[number] = item.store.beats(item.name)
+        return self._beats[number]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
+TEMPO_BEATS = 8  # beat intervals whose median is the tempo
 WIDTH = 1.5  # frames: a beat's target falls linearly to 0 at this distance
 
 
@@ -35,11 +36,23 @@ def tempo_targets(
     """Return the local tempo class of each frame, int64 [frames]; -1 where there is none.
 
     Class k is k + 1 beats a minute, from the median of the last eight beat intervals.
+
+    Args:
+        times: of the beats, seconds, rising, float64 [beats]; they may lie outside.
+        frames: length of the result.
+        fps: frames per second.
+        bins: number of classes.
     """
     target = np.full(frames, -1, dtype=np.int64)
-    gaps = np.diff(times)
-    for i in range(1, len(times)):
-        gap = float(np.median(gaps[max(0, i - 8) : i]))
+    # The class of a beat holds until the next: only those that reach into the frames matter.
+    begin = max(1, int(np.searchsorted(times, 0.0)) - 1)
+    end = int(np.searchsorted(times, frames / fps))
+    if begin >= end:
+        return target
+    past = np.diff(times[max(0, begin - TEMPO_BEATS) : end])
+    padded = np.concatenate([np.full(TEMPO_BEATS - 1, np.nan), past])
+    gaps = np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, TEMPO_BEATS), axis=1)
+    for i, gap in zip(range(begin, end), gaps[begin - end :], strict=True):
         stop = times[i + 1] if i + 1 < len(times) else times[i] + gap
         first, last = int(times[i] * fps), int(stop * fps)
         target[max(0, first) : max(0, last)] = round(60 / gap) - 1
