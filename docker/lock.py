@@ -4,7 +4,8 @@ What the images install is what the packages declare: the dependencies in the th
 at the versions that runtime/requirements.txt and tests/requirements.txt pin for the tests, and what
 these need in turn. Every line has the hashes of the public files, so nothing else gets in.
 
-    docker/build.lock    what builds the trainer image and is left behind
+    docker/build.lock    what builds both images and is left behind
+    docker/compile.lock  what compiles madmom for the trainer image; Cython is left behind
     docker/trainer.lock  the trainer image; one version of it for each Python it may meet
     docker/runtime.lock  the runtime image, x86_64 and aarch64
 
@@ -72,6 +73,13 @@ LOCKS = (
         ("3.10", "3.11", "3.12"),
         ("x86_64", "aarch64"),
         UNUSED,
+    ),
+    Lock(
+        "docker/compile.lock",
+        "",
+        ("cython>=3", "numpy", "setuptools"),
+        ("3.10", "3.11"),
+        ("x86_64",),
     ),
     Lock(
         "docker/build.lock",

