@@ -8,6 +8,7 @@ import typer
 
 from beattrack.config import ConfigError
 from beattrack_runtime.errors import BeattrackError
+from beattrack_trainer.commands.check import check
 from beattrack_trainer.commands.common import console
 from beattrack_trainer.commands.doctor import doctor
 from beattrack_trainer.commands.evaluate import evaluate
@@ -24,6 +25,7 @@ app = typer.Typer(
     help="Render, preprocess, train, evaluate and export beat trackers.",
 )
 app.command("synth")(synth)
+app.command("check")(check)
 app.command("preprocess")(preprocess)
 app.command("train")(train)
 app.command("eval")(evaluate)

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import csv
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from beattrack.config import ConfigError
+from beattrack_trainer.data.annotations import read_text
 
 FOLDS = 8
+_NAMES = tuple(str(fold) for fold in range(FOLDS))
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,27 @@ class Split:
 def read_folds(path: Path) -> dict[str, int]:
     """Return the fold of each track from a ``folds.tsv``: a header, then track, tab, fold.
 
+    The header may be missing.
+
     Raises:
-        ConfigError: a row without a fold of 0-7.
+        ConfigError: it cannot be read, a row has no track and fold of 0-7, or a track stands twice.
     """
+    try:
+        lines = read_text(path).splitlines()
+    except ValueError as error:
+        raise ConfigError(str(error)) from None
     folds: dict[str, int] = {}
-    with path.open(newline="", encoding="utf-8") as file:
-        for number, row in enumerate(csv.reader(file, delimiter="\t"), start=1):
-            if number == 1 or not row:
-                continue
-            if len(row) < 2 or not row[1].strip().isdigit() or int(row[1]) >= FOLDS:
-                raise ConfigError(f"{path}, line {number}: a track and a fold of 0-7 must stand.")
-            folds[row[0]] = int(row[1])
+    for number, line in enumerate(lines, start=1):
+        cells = [cell.strip() for cell in line.split("\t")]
+        if not any(cells) or (number == 1 and cells[1:2] == ["fold"]):
+            continue
+        if len(cells) < 2 or not cells[0] or cells[1] not in _NAMES:
+            raise ConfigError(
+                f"'{path}', line {number}: a track, a tab and a fold of 0-{FOLDS - 1} must stand."
+            )
+        if cells[0] in folds:
+            raise ConfigError(f"'{path}', line {number}: '{cells[0]}' stands there twice.")
+        folds[cells[0]] = int(cells[1])
     return folds
 
 

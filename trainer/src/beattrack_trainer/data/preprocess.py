@@ -2,17 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import os
-import signal
-import threading
 import time
-from collections import deque
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 
@@ -27,11 +19,11 @@ from beattrack_runtime.errors import BeattrackError
 from beattrack_trainer.data.annotations import read_beats
 from beattrack_trainer.data.audio import decoder_warnings, read_blocks
 from beattrack_trainer.data.folders import DataSet, Track
+from beattrack_trainer.data.pool import DIED, run_each
 from beattrack_trainer.data.store import FeatureStore, TrackNote, stamp
 
 # What a bad file may raise; anything else is an error of ours.
 _BAD_FILE = (BeattrackError, ValueError, OSError, MemoryError)
-_DIED = "the process that read it died, perhaps for want of memory or in a codec"
 
 
 @dataclass
@@ -168,8 +160,8 @@ def preprocess(
         work = [t for t in tracks if not _up_to_date(t, store, report)]
         try:
             with _Progress(report, work, console) as progress:
-                for job, answer in _run(work, store, jobs):
-                    _count(job, answer, store, report)
+                for job, answer in run_each(partial(_store_track, store=store), work, jobs):
+                    _count(job, answer or _Answer(complaint=DIED), store, report)
                     report.took_s = time.monotonic() - begun
                     progress.advance(job)
             store.write_skipped(report.skipped)
@@ -214,55 +206,6 @@ def _count(job: Track, answer: _Answer, store: FeatureStore, report: Report) -> 
     report.seconds += answer.note.seconds
     if answer.note.remark:
         report.remarks[job.name] = answer.note.remark
-
-
-def _run(work: list[Track], store: FeatureStore, jobs: int) -> Iterator[tuple[Track, _Answer]]:
-    """Compute tracks in several processes and yield each with its answer, as they come.
-
-    A process that dies breaks its pool, and the pool cannot say over which track. No more tracks
-    are handed out than there are processes, so it was one of these: each is tried again alone.
-    """
-    left = deque(work)
-    while left:
-        running: dict[Future[_Answer], Track] = {}
-        with _pool(jobs) as pool, suppress(BrokenProcessPool):
-            while left or running:
-                while left and len(running) < jobs:
-                    running[pool.submit(_store_track, left[0], store)] = left[0]
-                    left.popleft()
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
-                    answer = future.result()
-                    yield running.pop(future), answer
-        for suspect in running.values():
-            yield suspect, _run_alone(suspect, store)
-
-
-def _run_alone(job: Track, store: FeatureStore) -> _Answer:
-    with _pool(1) as pool:
-        try:
-            return pool.submit(_store_track, job, store).result()
-        except BrokenProcessPool:
-            return _Answer(complaint=_DIED)
-
-
-def _pool(jobs: int) -> ProcessPoolExecutor:
-    # Spawned, not forked: the progress display is a thread, and forking with threads can hang.
-    return ProcessPoolExecutor(
-        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
-    )
-
-
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, and end when it does: a pool's worker would wait for ever."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 class _Progress:
