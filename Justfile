@@ -27,6 +27,10 @@ test *ARGS: _test-env
 bench *ARGS: _runtime
     @.venv/bin/python benchmarks/cost.py {{ARGS}}
 
+# Cost of the trainer: speed of preprocessing and of training, share of data loading
+bench-training *ARGS: _test-env
+    @.venv-test/bin/python benchmarks/training.py {{ARGS}}
+
 # Write the latest finished run, or a named one, as an ONNX file in exports/: just export-onnx RUN_ID
 export-onnx *ARGS: _test-env
     .venv-test/bin/trainer export {{ARGS}}

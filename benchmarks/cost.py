@@ -119,8 +119,8 @@ def measure() -> list[tuple[str, float, str]]:
     return rows
 
 
-def machine() -> str:
-    """Return one line: processor, cores, load, Python and library versions."""
+def machine(*packages: str) -> str:
+    """Return one line: processor, cores, load, Python and the versions of these packages."""
     model = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -128,7 +128,7 @@ def machine() -> str:
                  if s.startswith("model name")]  # fmt: skip
         model = names[0] if names else model
     load = os.getloadavg()[0]
-    libraries = ", ".join(f"{p} {version(p)}" for p in ("numpy", "onnxruntime"))
+    libraries = ", ".join(f"{p} {version(p)}" for p in packages)
     python = platform.python_version()
     return f"{model}, {os.cpu_count()} cores, load {load:.1f}; Python {python}, {libraries}"
 
@@ -139,7 +139,7 @@ def main() -> int:
     parser.add_argument("--no-bounds", action="store_true", help="print only, never fail")
     options = parser.parse_args()
     console = Console(width=100)
-    console.print(machine(), highlight=False)
+    console.print(machine("numpy", "onnxruntime"), highlight=False)
     table = Table("what", "measured", "bound")
     broken = False
     for what, value, unit in measure():

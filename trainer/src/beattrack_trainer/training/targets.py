@@ -51,7 +51,10 @@ def tempo_targets(
         return target
     past = np.diff(times[max(0, begin - TEMPO_BEATS) : end])
     padded = np.concatenate([np.full(TEMPO_BEATS - 1, np.nan), past])
-    gaps = np.nanmedian(np.lib.stride_tricks.sliding_window_view(padded, TEMPO_BEATS), axis=1)
+    windows = np.sort(np.lib.stride_tricks.sliding_window_view(padded, TEMPO_BEATS), axis=1)
+    known = TEMPO_BEATS - np.isnan(windows).sum(axis=1)  # sorting puts what is unknown last
+    rows = np.arange(len(windows))
+    gaps = (windows[rows, (known - 1) // 2] + windows[rows, known // 2]) / 2
     for i, gap in zip(range(begin, end), gaps[begin - end :], strict=True):
         stop = times[i + 1] if i + 1 < len(times) else times[i] + gap
         first, last = int(times[i] * fps), int(stop * fps)
