@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import time
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -23,6 +22,7 @@ from beattrack_trainer.evaluation.subjects import Selection, Subject
 from beattrack_trainer.evaluation.thresholds import Choice, choose, default_choice
 from beattrack_trainer.evaluation.tracks import Task, TrackResult, evaluate_track
 
+CACHE = ".heard"  # in the folder of the results, until they are written
 BOOTSTRAP = 10_000  # resamples of the tracks
 CONFIDENCE = 0.95
 
@@ -92,7 +92,7 @@ class Evaluation:
 def evaluate(
     subject: Subject, data: DataSet, selection: Selection, folder: Path, dbn: bool, jobs: int
 ) -> Evaluation:
-    """Evaluate a model; what was heard of a track survives a kill until all are done.
+    """Evaluate a model; what was heard is kept in ``folder`` so that a kill loses nothing.
 
     Args:
         subject: the model.
@@ -111,7 +111,7 @@ def evaluate(
     began = time.monotonic()
     choice = _thresholds(subject, selection, jobs)
     # Another model or version of the code must not go on with what this one heard.
-    cache = folder / ".heard" / f"{__version__}-{subject.sha256()[:16]}"
+    cache = folder / CACHE / f"{__version__}-{subject.sha256()[:16]}"
     cache.mkdir(parents=True, exist_ok=True)
     task = Task(subject.model, (choice.beat, choice.downbeat), dbn, cache)
     found: dict[str, TrackResult] = {}
@@ -126,7 +126,6 @@ def evaluate(
     if not found:
         reason = next(iter(skipped.values()))
         raise ValueError(f"Not one of {len(skipped)} tracks could be scored; the first: {reason}")
-    shutil.rmtree(folder / ".heard")
     return Evaluation(
         subject, data, selection, choice, dict(sorted(found.items())),
         dict(sorted(skipped.items())), dbn, time.monotonic() - began,

@@ -163,7 +163,7 @@ def lock_curve(waits: NDArray[np.float64]) -> Figure:
 @_picture
 def excerpt(track: TrackResult) -> Figure:
     """Draw the ten seconds of a track in which least was right, with annotation and report."""
-    figure = Figure(figsize=(9, 2.9), layout="constrained")
+    figure = Figure(figsize=(9, 2.7), layout="constrained")
     axis = figure.subplots()
     begin = worst_moment(track)
     end = begin + EXCERPT_S
@@ -172,9 +172,8 @@ def excerpt(track: TrackResult) -> Figure:
     shown = (times >= begin) & (times <= end)
     for k, colour in enumerate((_BEAT, _DOWNBEAT)):
         axis.plot(times[shown], curves.frames[shown, k], color=colour, linewidth=1.2)
-    axis.text(1, 1.30, "curves: beat and downbeat activation", color=_FAINT, size=9, ha="right",
-              transform=axis.transAxes)  # fmt: skip
-    rows = (("annotated", track.reference, 1.19), ("reported", track.heard.events, 1.06))
+    axis.set_title("beat and downbeat activation below", loc="right", color=_FAINT, size=9)
+    rows = (("annotated", track.reference, 1.32), ("reported", track.heard.events, 1.17))
     for name, beats, height in rows:
         axis.axhspan(height - 0.05, height + 0.05, color="#eef2f5", zorder=0)
         axis.text(begin - 0.1, height, name, ha="right", va="center", size=9)
@@ -182,7 +181,7 @@ def excerpt(track: TrackResult) -> Figure:
             first = position == 1
             axis.plot([time, time], [height - 0.05, height + 0.05], linewidth=3 if first else 1.6,
                       color=_DOWNBEAT if first else _BEAT, solid_capstyle="butt")  # fmt: skip
-    axis.set(xlim=(begin, end), ylim=(0, 1.26), yticks=[0, 0.5, 1], xlabel="time (s)")
+    axis.set(xlim=(begin, end), ylim=(0, 1.4), yticks=[0, 0.5, 1], xlabel="time (s)")
     axis.spines["left"].set_bounds(0, 1)
     return figure
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich import box
 from rich.table import Table
 from rich.text import Text
 
@@ -140,13 +141,12 @@ def _headline(scores: dict[str, Any]) -> str:
     if dbn:
         kinds.append(("NOT LIVE: madmom's DBN, sees the whole piece", dbn))
     rows = [[name, *(show(v.get(k), u) for k, _, u in HEADLINE)] for name, v in kinds]
-    low, high = scores["live"]["beat_f_interval"] or (None, None)
     chosen = peak["thresholds"]
     return (
         _table(["", *(t for _, t, _ in HEADLINE)], rows, first=True)
-        + f"<p><small>95 % interval of the live beat F (bootstrap over tracks): {show(low)} to "
-        f"{show(high)}. Peak picking: thresholds {chosen['beat']} for beats and "
-        f"{chosen['downbeat']} for downbeats, chosen on {_text(chosen['chosen_on'])}.</small></p>"
+        + f"<p><small>95 % interval of the live beat F (bootstrap over tracks): "
+        f"{_interval(scores)}. Peak picking: thresholds {chosen['beat']} for beats and "
+        f"{chosen['downbeat']} for downbeats ({_text(chosen['origin'])}).</small></p>"
     )
 
 
@@ -190,7 +190,7 @@ def _pictures(evaluation: Evaluation) -> list[str]:
         "found; nothing is trimmed here.</p>",
         _image(pictures.lock_curve(waits), "share of tracks locked over time"),
         "<h2>Peak picking at every pair of thresholds</h2>"
-        "<p>Scores on the evaluated tracks; the pair in use (white) was chosen elsewhere.</p>",
+        "<p>Scores on the evaluated tracks. The pair in use (white) was not chosen on them.</p>",
         _image(pictures.threshold_map(row, evaluation.choice), "F-measure over the thresholds"),
     ]
 
@@ -251,21 +251,47 @@ def _titles() -> list[str]:
 
 def _cells(scores: dict[str, Any]) -> list[str]:
     live, dbn = scores["live"], scores["not_live"]["dbn_offline"] or {}
-    low, high = live["beat_f_interval"] or (None, None)
     return [
         str(scores["data"]["tracks"]),
-        f"{show(low)}-{show(high)}" if low is not None else "-",
+        _interval(scores),
         *(show(live.get(k), u) for k, _, u in HEADLINE if k in SHORT),
         show(scores["peak_picking"]["beat_f"]),
         show(dbn.get("beat_f")),
     ]
 
 
-def terminal_table(results: Sequence[dict[str, Any]]) -> Table:
-    """Return the headline of one or several evaluations for the terminal."""
-    table = Table(title=Text(f"Live path on {results[0]['data']['name']}"))
-    for number, title in enumerate(_titles()):
-        table.add_column(title, justify="right" if number else "left", overflow="fold")
-    for scores in results:
-        table.add_row(Text(scores["model"]["name"]), *_cells(scores))
+def terminal_table(scores: dict[str, Any]) -> Table:
+    """Return the headline of one evaluation for the terminal, narrow enough for 80 columns."""
+    title = Text(f"{scores['model']['name']} on {scores['data']['name']}")
+    table = Table(title=title, title_justify="left")
+    table.add_column(f"{scores['data']['tracks']} tracks")
+    columns = [("live", scores["live"]), ("peak picking", scores["peak_picking"])]
+    if scores["not_live"]["dbn_offline"]:
+        columns.append(("DBN, not live", scores["not_live"]["dbn_offline"]))
+    for name, _ in columns:
+        table.add_column(name, justify="right")
+    for key, words, unit in HEADLINE:
+        table.add_row(words, *(show(values.get(key), unit) for _, values in columns))
+        if key == "beat_f":
+            table.add_row("  95 % interval", _interval(scores))
     return table
+
+
+def terminal_comparison(results: Sequence[dict[str, Any]]) -> Table:
+    """Return what tells several evaluations apart, a row for each."""
+    title = Text(f"Live path on {results[0]['data']['name']}")
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD)
+    columns = {"beat_f": "beat F", "beat_f_emitted": "emitted", "cmlt": "CMLt", "amlt": "AMLt",
+               "downbeat_f": "down F"}  # fmt: skip
+    table.add_column("model", overflow="fold")
+    for words in ("95 %", *columns.values()):
+        table.add_column(words, justify="right", no_wrap=True)
+    for scores in results:
+        cells = (show(scores["live"][key]) for key in columns)
+        table.add_row(Text(scores["model"]["name"]), _interval(scores), *cells)
+    return table
+
+
+def _interval(scores: dict[str, Any]) -> str:
+    low, high = scores["live"]["beat_f_interval"] or (None, None)
+    return "-" if low is None else f"{low:.3f}-{high:.3f}"

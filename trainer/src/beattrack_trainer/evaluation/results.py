@@ -119,7 +119,7 @@ def _live(rows: list[Scores]) -> dict[str, Any]:
     return mean_scores(rows) | {
         "beat_f_interval": interval([r.beat_f for r in rows]),
         "downbeat_f_interval": interval([r.downbeat_f for r in rows]),
-        "never_locked": sum(np.isinf(r.lock_s) for r in rows),
+        "never_locked": sum(r.lock_s == np.inf for r in rows),
         "levels": level_shares(rows),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,8 +13,13 @@ from beattrack_runtime.onnx_model import OnnxModel
 from beattrack_trainer.config import DataConfig
 from beattrack_trainer.data.folders import DataSet, open_data_sets
 from beattrack_trainer.evaluation import results
-from beattrack_trainer.evaluation.evaluate import Evaluation, evaluate
-from beattrack_trainer.evaluation.report import comparison, report, terminal_table
+from beattrack_trainer.evaluation.evaluate import CACHE, Evaluation, evaluate
+from beattrack_trainer.evaluation.report import (
+    comparison,
+    report,
+    terminal_comparison,
+    terminal_table,
+)
 from beattrack_trainer.evaluation.subjects import Subject, model_subject, result_folder, select
 from beattrack_trainer.export import ExportSettings, is_export_of, write_onnx
 from beattrack_trainer.training.runs import Run, find_run
@@ -56,8 +62,8 @@ def start(wish: Wish, console: Console) -> list[Path]:
         done.append((folder, write(found, folder)))
         for name, why in found.skipped.items():
             console.print(f"skipped {name}: {why}", markup=False, highlight=False)
-    console.print(terminal_table([scores for _, scores in done]))
-    for folder, _ in done:
+    for folder, scores in done:
+        console.print(terminal_table(scores))
         console.print(f"wrote {folder / 'report.html'}", markup=False, highlight=False)
     if len(done) > 1:
         _compare(done, data, wish.save_dir, console)
@@ -86,12 +92,14 @@ def write(found: Evaluation, folder: Path) -> dict[str, Any]:
     results.write_json(folder / "thresholds.json", results.thresholds_json(found))
     results.write_text(folder / "report.html", report(found, scores))
     results.write_json(folder / "scores.json", scores)
+    shutil.rmtree(folder / CACHE)
     return scores
 
 
 def _compare(
     done: list[tuple[Path, dict[str, Any]]], data: DataSet, save_dir: Path, console: Console
 ) -> None:
+    console.print(terminal_comparison([scores for _, scores in done]))
     target = save_dir / f"comparison-{data.name}.html"
     results.write_text(target, comparison(done))
     console.print(f"wrote {target}", markup=False, highlight=False)

@@ -34,7 +34,7 @@ class Choice:
 
     beat: float
     downbeat: float
-    chosen_on: str  # in words
+    origin: str  # in words
     tracks: int  # on which it was chosen; 0 for the default
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,7 +93,7 @@ def best_pair(row: Row) -> tuple[float, float]:
 
 def default_choice(why: str) -> Choice:
     """Return the default thresholds, with the reason why none were chosen."""
-    return Choice(*DEFAULT, f"nothing: {why}", 0)
+    return Choice(*DEFAULT, f"the default, since {why}", 0)
 
 
 def choose(model: Path, run: Run, jobs: int) -> Choice:
@@ -113,7 +113,7 @@ def choose(model: Path, run: Run, jobs: int) -> Choice:
     results = list(each(partial(_item_row, model), items, jobs, "Thresholds"))
     best = best_pair(mean_row([row for _, row in results]))
     where = ", ".join(run.settings().data.data)
-    return Choice(*best, f"the validation fold of {where}", len(items))
+    return Choice(*best, f"chosen on the validation fold of {where}", len(items))
 
 
 def _item_row(model: Path, item: Item) -> Row:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,5 +102,5 @@ def _read(file: Path, stamp: NDArray[np.int64]) -> tuple[Heard, NDArray[np.float
             first_s, fps, delay, seconds = map(float, values["numbers"])
             curves = Curves(values["frames"], first_s, fps, delay)
             return Heard(values["events"], curves, seconds), values["dbn"]
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile):
         return None
