@@ -13,7 +13,7 @@ FROM nvcr.io/nvidia/l4t-jetpack:r36.4.0 AS jetpack6
 FROM nvcr.io/nvidia/cuda:13.2.0-cudnn-runtime-ubuntu24.04 AS jetpack7
 
 FROM ${BASE_IMAGE} AS build
-SHELL ["/bin/sh", "-euc"]
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ARG DEBIAN_FRONTEND=noninteractive
 # hadolint ignore=DL3008
 RUN apt-get update; \
@@ -64,15 +64,17 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
     install -D -m 644 -t /opt/beattrack/share/doc LICENSE CREDITS.md
 
 FROM ${BASE_IMAGE}
-SHELL ["/bin/sh", "-euc"]
+SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ARG DEBIAN_FRONTEND=noninteractive
-# audio: sound cards, also with the group that --group-add names; video: the board's GPU.
+# Uid 1000 is the first user of a board: what is written into a mounted folder is his. The groups are
+# those of sound cards and of the board's GPU.
 # hadolint ignore=DL3008
 RUN apt-get update; \
     apt-get install -y --no-install-recommends python3 libportaudio2 libpulse0; \
     rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log; \
-    useradd --system --no-create-home --home-dir / --shell /usr/sbin/nologin \
-        --groups audio,video beattrack
+    id 1000 >/dev/null 2>&1 || \
+        useradd --uid 1000 --no-create-home --home-dir / --shell /usr/sbin/nologin beattrack; \
+    usermod --append --groups audio,video "$(id -nu 1000)"
 COPY --from=build /alsa/ /
 COPY --from=build /opt/beattrack /opt/beattrack
 COPY docker/inventory.py /usr/share/beattrack/
@@ -94,6 +96,6 @@ LABEL org.opencontainers.image.title=beattrack-jetson \
     org.opencontainers.image.source=$SOURCE \
     org.opencontainers.image.licenses=MIT
 
-USER beattrack
+USER 1000
 WORKDIR /data
 ENTRYPOINT ["/opt/beattrack/bin/beattrack"]

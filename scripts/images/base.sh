@@ -34,14 +34,15 @@ work=$(mktemp -d "${TMPDIR:-/tmp}/beattrack-base.XXXXXX")
 trap 'rm -rf "$work"' EXIT
 options=() # mmdebstrap's own look at emulators knows no other than Debian's registration
 [ "$arch" != arm64 ] || options=(--skip=check/qemu)
-hooks=()
-if [ -n "$(find /usr/local/share/ca-certificates -name '*.crt' 2>/dev/null)" ]; then
+# The machine's certificates as they are: ca-certificates would make them anew, minutes if emulated.
+certificates=/etc/ssl/certs/ca-certificates.crt
+hooks=("--customize-hook=mkdir -p \"\$1/etc/ssl/certs\"")
+[ ! -e $certificates ] || hooks+=("--customize-hook=copy-in $certificates /etc/ssl/certs")
+[ ! -d /usr/local/share/ca-certificates ] ||
     hooks+=("--customize-hook=copy-in /usr/local/share/ca-certificates /usr/local/share")
-    hooks+=("--customize-hook=chroot \"\$1\" update-ca-certificates >/dev/null 2>&1")
-fi
 echo "making the stand-in base $image" >&2
 QEMU_CPU=cortex-a76 mmdebstrap --quiet "${options[@]}" --variant=minbase --architectures="$arch" \
-    --include=ca-certificates,python3,python3-venv --aptopt='Acquire::Retries "3"' "${hooks[@]}" \
+    --include=python3,python3-venv --aptopt='Acquire::Retries "3"' "${hooks[@]}" \
     "$suite" "$work/base.tar" "${sources[@]}" >"$work/log" 2>&1 ||
     skip "mmdebstrap: $(grep -m 1 '^E:' "$work/log")"
 printf 'FROM scratch\nADD base.tar /\nLABEL beattrack.recipe=%s\n' "$recipe-$suite" >"$work/Dockerfile"

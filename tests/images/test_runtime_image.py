@@ -126,7 +126,7 @@ def test_nobody_can_change_the_code(engine: Engine, image: str, base_amd64: str)
         "find / -xdev \\( -type f -o -type d ! -perm -1000 \\) -perm -o+w ! -path '/proc/*' | sort"
     )
     assert inside(engine, image, everybody) == inside(engine, base_amd64, everybody)
-    assert not inside(engine, image, "find / -xdev -user beattrack -o -xdev -group beattrack")
+    assert not inside(engine, image, "find / -xdev \\( -uid 1000 -o -gid 1000 \\)")
     groups = engine.value("run", "--rm", "--entrypoint", "id", image, "-Gn").split()
     assert "audio" in groups
     assert "root" not in groups
@@ -300,3 +300,33 @@ def test_beats_of_live_sound_come_in_time(engine: Engine, image: str, tmp_path: 
     late_s = np.array([when - event["time_s"] for when, event in beats])
     print(f"live: {len(times)} beats, median {np.median(late_s) * 1e3:.0f} ms after they fell")
     assert abs(np.median(late_s)) <= 0.15
+
+
+# On the board's processor
+
+
+@pytest.fixture(scope="session")
+def arm64_image(engine: Engine, base_arm64: str, pip_settings: list[str]) -> str:
+    """The runtime image for aarch64 on the stand-in base; made anew it takes a long while."""
+    tag = "beattrack-jetson:arm64"
+    engine.build(
+        "jetson.Dockerfile", tag,
+        ["--platform", "linux/arm64", "--build-arg", f"BASE_IMAGE={base_arm64}", *pip_settings],
+        3600,
+    )  # fmt: skip
+    return tag
+
+
+def test_aarch64_gives_the_same_events(engine: Engine, arm64_image: str, folder: Path) -> None:
+    audio, rate = soundfile.read(SONG, start=20 * 44100, frames=8 * 44100, dtype="float32")
+    soundfile.write(folder / "excerpt.wav", audio, rate)
+    run = ["run", "--rm", "--platform", "linux/arm64", "--volume", f"{folder}:/data:ro"]
+    machine = engine.value(*run, "--entrypoint", "uname", arm64_image, "-m")
+    assert machine == "aarch64"
+    done = engine.docker(
+        *run, arm64_image, "--file", "excerpt.wav", "--output", "jsonl", timeout=900
+    )
+    assert done.returncode == 0, done.stderr
+    wanted = outside(folder / "excerpt.wav")
+    assert sum(event["type"] == "beat" for event in wanted) > 8
+    assert_same(done.stdout, wanted)
