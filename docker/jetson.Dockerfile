@@ -80,9 +80,10 @@ COPY --from=build /opt/beattrack /opt/beattrack
 COPY docker/inventory.py /usr/share/beattrack/
 # Proves that every library is found, and compiles just the modules that are used: nobody who runs
 # the image can write there, so that the first start would be repeated at every start.
-RUN /opt/beattrack/bin/python -c "import av, matplotlib.figure, onnxruntime, sounddevice, soundfile; \
-    import beattrack_runtime.session, beattrack_runtime.cli, beattrack_runtime.microphone, \
-    beattrack_runtime.following, beattrack_runtime.outputs.plot"; \
+RUN --mount=type=tmpfs,target=/tmp \
+    HOME=/tmp /opt/beattrack/bin/python -c "import av, onnxruntime, sounddevice, soundfile; \
+        from beattrack_runtime import cli, following, microphone, session; \
+        from beattrack_runtime.outputs import drawing, lines, plot"; \
     /opt/beattrack/bin/python -B /usr/share/beattrack/inventory.py /usr/share/beattrack
 ENV PATH=/opt/beattrack/bin:$PATH LANG=C.UTF-8 PYTHONDONTWRITEBYTECODE=1 PYTHONNOUSERSITE=1
 
