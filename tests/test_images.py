@@ -122,7 +122,7 @@ def test_every_line_of_a_lock_has_hashes_and_no_address(which: Any) -> None:
     assert "://" not in text
     assert "--index" not in text
     entries = lock.entries(text)
-    assert len(entries) > 5
+    assert len(entries) >= 3
     for entry, block in entries:
         version_of(entry)
         hashes = re.findall(r"--hash=sha256:([0-9a-f]{64})\b", block)

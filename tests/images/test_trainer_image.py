@@ -276,7 +276,7 @@ def test_read_only_data_is_one_sentence(compose: Compose, trained: Path) -> None
 def test_full_disk_is_one_sentence_and_the_command_goes_on_later(
     compose: Compose, trained: Path
 ) -> None:
-    """A disk of 2 MB for the features; afterwards the same command with room finishes."""
+    """A disk of 200 kB for the features; afterwards the same command with room finishes."""
     full = compose.folder / "data/full"
     shutil.copytree(compose.folder / "data/tiny/tracks", full / "tracks")
     shutil.copytree(compose.folder / "data/tiny/beats", full / "beats")
