@@ -362,6 +362,8 @@ def test_two_tracks_from_end_to_end(tmp_path: Path):
     stamp = (tmp_path / "a/tracks" / f"{report.tracks[0].id}.ogg").stat().st_mtime_ns
     again = synth_module.synthesize(tmp_path / "a", 1.0, seed=4, soundfonts=fonts, limit=2)
     assert again.tracks == report.tracks
+    folds = (tmp_path / "a/folds.tsv").read_text().splitlines()
+    assert folds == ["track\tfold", "000000_mma\t0", "000001_own\t1"]
     assert (tmp_path / "a/tracks" / f"{report.tracks[0].id}.ogg").stat().st_mtime_ns == stamp
     with pytest.raises(ValueError, match="holds tracks of seed 4, not 5"):
         synth_module.synthesize(tmp_path / "a", 1.0, seed=5, soundfonts=fonts, limit=2)

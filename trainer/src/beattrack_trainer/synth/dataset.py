@@ -36,7 +36,7 @@ from beattrack_trainer.synth.track import (
     read_metadata,
     write_metadata,
 )
-from beattrack_trainer.synth.work import claimed, leave_with_parent, write_whole
+from beattrack_trainer.synth.work import claimed, workers, write_whole
 
 console = Console(stderr=True)
 
@@ -169,7 +169,7 @@ def _even_folds(out_dir: Path) -> Callable[[Sequence[str]], None] | None:
         return None
 
     def write(ids: Sequence[str]) -> None:
-        rows = "".join(f"{i}\t{int(i.split('_')[0]) % FOLDS}\n" for i in sorted(ids))
+        rows = "".join(f"{i}\t{int(i.split('_')[0]) % FOLDS}\n" for i in ids)
         write_whole(path, "track\tfold\n" + rows)
 
     return write
@@ -235,50 +235,56 @@ def _run(
     def save() -> float:
         write_metadata(table, list({**known, **done}.values()))
         if write_folds is not None:
-            write_folds([*known, *done])
+            write_folds(sorted({*known, *done}))
         return monotonic()
 
+    def collect(future: Future[Track]) -> None:
+        track_id = running.pop(future).id
+        try:
+            done[track_id] = future.result()
+        except BrokenProcessPool as error:
+            raise _killed() from error
+        except Exception as error:  # one bad item must not end hours of rendering
+            failures.append((track_id, str(error)))
+            console.print(f"skipped {track_id}: {error}", style="yellow", markup=False)
+
     saved = save()
-    columns = (
+    try:
+        with _progress() as bar, workers(jobs) as pool:
+            task = bar.add_task("", unit="")
+            while True:
+                while (
+                    not goal.reached(done, list(running.values()))
+                    and len(running) < 2 * jobs
+                    and len(failures) < 20 + len(done)
+                    and (job := next(queue, None)) is not None
+                ):
+                    if job.id in known:
+                        done[job.id] = known[job.id]
+                    else:
+                        running[_submit(pool, job)] = job
+                at, total, unit = goal.progress(done, len(failures))
+                bar.update(task, completed=at, total=total, unit=unit)
+                if not running:
+                    break
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    collect(future)
+                if monotonic() - saved > SAVE_EVERY_S:
+                    saved = save()
+    finally:
+        save()
+    return Report(tuple(done.values()), tuple(failures))
+
+
+def _progress() -> Progress:
+    return Progress(
         TextColumn("rendering"),
         BarColumn(),
         MofNCompleteColumn(),
         TextColumn("{task.fields[unit]}"),
         TimeRemainingColumn(),
+        console=console,
     )
-    with (
-        Progress(*columns, console=console) as bar,
-        ProcessPoolExecutor(jobs, initializer=leave_with_parent) as pool,
-    ):
-        task = bar.add_task("", unit="")
-        while True:
-            while (
-                not goal.reached(done, list(running.values()))
-                and len(running) < 2 * jobs
-                and len(failures) < 20 + len(done)
-                and (job := next(queue, None)) is not None
-            ):
-                if job.id in known:
-                    done[job.id] = known[job.id]
-                else:
-                    running[_submit(pool, job)] = job
-            at, total, unit = goal.progress(done, len(failures))
-            bar.update(task, completed=at, total=total, unit=unit)
-            if not running:
-                break
-            for future in wait(running, return_when=FIRST_COMPLETED).done:
-                track_id = running.pop(future).id
-                try:
-                    done[track_id] = future.result()
-                except BrokenProcessPool as error:
-                    raise _killed() from error
-                except Exception as error:  # one bad item must not end hours of rendering
-                    failures.append((track_id, str(error)))
-                    console.print(f"skipped {track_id}: {error}", style="yellow", markup=False)
-            if monotonic() - saved > SAVE_EVERY_S:
-                saved = save()
-    save()
-    return Report(tuple(done.values()), tuple(failures))
 
 
 def _submit(pool: ProcessPoolExecutor, job: Job) -> Future[Track]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import fcntl
 import multiprocessing
-import multiprocessing.connection
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 SCRATCH = ".scratch"
@@ -54,15 +56,23 @@ def _lock(descriptor: int, folder: Path) -> None:
             time.sleep(0.05)
 
 
-def leave_with_parent() -> None:
-    """Start a thread that ends this worker at once when the process that started it is gone."""
+def workers(jobs: int) -> ProcessPoolExecutor:
+    """A pool of rendering processes that leave Ctrl-C to their parent and end when it does."""
+    # Spawned, not forked: the progress display is a thread, and forking with threads can hang.
+    return ProcessPoolExecutor(
+        jobs, mp_context=multiprocessing.get_context("spawn"), initializer=_start_worker
+    )
+
+
+def _start_worker() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=_watch, args=(parent.sentinel,), daemon=True).start()
+    assert parent is not None
+    threading.Thread(target=_watch, args=(parent,), daemon=True).start()
 
 
-def _watch(sentinel: int) -> None:
-    multiprocessing.connection.wait([sentinel])
+def _watch(parent: BaseProcess) -> None:
+    parent.join()
     os._exit(1)
 
 
