@@ -16,6 +16,7 @@ from pathlib import Path
 
 # Families of licences that ask something of those who pass an image on.
 COPYLEFT = re.compile(r"\b(A?L?GPL|GFDL|MPL|EPL|CDDL|OSL|CC[- ]BY[- ]SA)", re.I)
+NON_COMMERCIAL = re.compile(r"\bBY-NC\b|non-?commercial", re.I)
 FIELD = re.compile(r"^License:[ \t]*(\S.*)$", re.M)
 
 
@@ -75,6 +76,7 @@ def licence_list(components: list[dict[str, object]]) -> str:
         assert isinstance(entries, list)
         names = "; ".join(e["license"]["name"] for e in entries) or "not stated"
         mark = "copyleft" if COPYLEFT.search(names) else "-"
+        mark = "non-commercial" if NON_COMMERCIAL.search(names) else mark
         kind = str(part["purl"])[4:].partition("/")[0]
         lines.append("\t".join((mark, kind, str(part["name"]), str(part["version"]), names)))
     return "\n".join(lines) + "\n"

