@@ -15,7 +15,7 @@ from beattrack_trainer.config import load_settings
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from beattrack_trainer.data.check import SetReport
+    from beattrack_trainer.data.reports import SetReport
 
 
 def check(
@@ -50,6 +50,7 @@ def check(
     """
     from beattrack_trainer.data import check as checking
     from beattrack_trainer.data.folders import open_data_sets
+    from beattrack_trainer.data.reports import report_json
 
     sets = open_data_sets(load_settings(settings or [], config).data)
     if write_aligned:
@@ -64,7 +65,7 @@ def check(
             text = f"{finding.level} {finding.kind}: {name}{finding.message}"
             console.print(text, markup=False, highlight=False, soft_wrap=True)
     if json_file:
-        text = json.dumps(checking.report_json(reports), indent=2, ensure_ascii=False) + "\n"
+        text = json.dumps(report_json(reports), indent=2, ensure_ascii=False) + "\n"
         temporary = json_file.with_name(f".{json_file.name}")
         temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
         temporary.replace(json_file)

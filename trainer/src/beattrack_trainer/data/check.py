@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections import Counter
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,8 @@ from beattrack_trainer.data.folders import DataSet, Listing, Track
 from beattrack_trainer.data.folds import read_folds
 from beattrack_trainer.data.metadata import TrackInfo, read_metadata
 from beattrack_trainer.data.pool import DIED, run_each
+from beattrack_trainer.data.reports import SetReport, TrackReport
 
-FORMAT = 1  # of the report
 BEYOND_S = 1.0  # beats that end this long after the audio
 LATE_S = 20.0  # of music without beats at the start that are worth a look
 EARLY_END_S = 30.0  # and at the end; the Harmonix Set has up to 22 s there
@@ -34,70 +32,6 @@ DURATION_S = 2.0  # between the audio and the length that metadata.csv gives
 OCTAVES = (1 / 3, 1 / 2, 2 / 3, 1.0, 3 / 2, 2.0, 3.0)  # between tempi that mean the same music
 SAME_TEMPO = 0.08
 _BAD_FILE = (BeattrackError, ValueError, OSError, MemoryError)
-
-
-@dataclass(frozen=True)
-class TrackReport:
-    """What was found about one track that has audio and beats."""
-
-    name: str
-    findings: tuple[Finding, ...]
-    seconds: float = 0.0  # of audio; 0 where it is not known
-    beats: int = 0
-    alignment: Alignment | None = None
-
-
-@dataclass
-class SetReport:
-    """What was found about a data set."""
-
-    name: str
-    base: str
-    audio: int
-    annotations: int
-    findings: list[Finding] = field(default_factory=list)
-    tracks: dict[str, TrackReport] = field(default_factory=dict)
-
-    def count(self, level: str) -> int:
-        """Return how many findings there are of a level."""
-        return sum(f.level == level for f in self.findings)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return plain JSON types; docs/datasets.md has the schema."""
-        tracks = {
-            name: {
-                "seconds": round(t.seconds, 3),
-                "beats": t.beats,
-                "alignment": _rounded(t.alignment) if t.alignment else None,
-            }
-            for name, t in sorted(self.tracks.items())
-        }
-        return {
-            "name": self.name,
-            "base": self.base,
-            "audio": self.audio,
-            "annotations": self.annotations,
-            "paired": len(self.tracks),
-            "seconds": round(sum(t.seconds for t in self.tracks.values()), 3),
-            "counts": dict(sorted(Counter(f.kind for f in self.findings).items())),
-            "findings": [f.to_dict() for f in self.findings],
-            "tracks": tracks,
-        }
-
-
-def _rounded(alignment: Alignment) -> dict[str, Any]:
-    values = asdict(alignment) | {"aligned": alignment.aligned, "confident": alignment.confident}
-    return {k: round(v, 6) if isinstance(v, float) else v for k, v in values.items()}
-
-
-def report_json(reports: list[SetReport]) -> dict[str, Any]:
-    """Return what ``trainer check --json`` writes."""
-    return {
-        "format": FORMAT,
-        "errors": sum(r.count("error") for r in reports),
-        "warnings": sum(r.count("warning") for r in reports),
-        "data": [r.to_dict() for r in reports],
-    }
 
 
 def check(
@@ -270,15 +204,16 @@ def _lengths(name: str, beats: Floats, seconds: float, row: TrackInfo) -> Iterat
 def _judged(name: str, odd: list[Finding], alignment: Alignment | None) -> Iterator[Finding]:
     """Yield what was odd in the light of the alignment, and what that shows by itself.
 
-    Beats beyond the audio are harmless where the rest lies on it: they are left out.
+    Beats beyond the audio are harmless where the rest lies on it: they are left out. An offset that
+    is found explains them.
     """
-    placed = alignment is not None and alignment.confident and alignment.aligned
+    known = alignment is not None and alignment.confident
     for finding in odd:
         if finding.kind != "beats_beyond_audio":
             yield finding
-        elif placed:
+        elif known and alignment is not None and alignment.aligned:
             yield Finding("beats_run_on", name, f"{finding.message}; those within lie on it.")
-        else:
+        elif not known:
             yield Finding(finding.kind, name, f"{finding.message}; no more is known to lie on it.")
     if alignment is None or not alignment.confident:
         contrast = "nothing to go by" if alignment is None else _contrast(alignment)

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from beattrack_trainer.data.annotations import Annotation
 
@@ -46,7 +47,7 @@ MIN_BPM, MAX_BPM = 30.0, 300.0
 # A beat is missing where an interval is this much longer than its neighbours, and one is too many
 # where it is this much shorter; music itself rarely changes so much from beat to beat.
 LONG, SHORT = 1.7, 0.6
-NEIGHBOURS = 4  # intervals on either side
+NEIGHBOURS = 9  # intervals, the one in question in their middle
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,7 @@ def check_beats(track: str, annotation: Annotation) -> Iterator[Finding]:
     if not MIN_BPM <= bpm <= MAX_BPM:
         usual = f"{MIN_BPM:g}-{MAX_BPM:g} are usual"
         yield Finding("tempo_implausible", track, f"The tempo is {bpm:.1f} bpm; {usual}.")
-    ratio = gaps / _local_median(gaps)
+    ratio = gaps / ndimage.median_filter(gaps, NEIGHBOURS, mode="nearest")
     yield from _odd("beat_gap", track, annotation, ratio > LONG, "no beat follows for {gap:.2f} s")
     short = "the next beat follows after only {gap:.3f} s"
     yield from _odd("beat_too_many", track, annotation, ratio < SHORT, short)
@@ -110,17 +111,6 @@ def _odd(
 
 def _times(count: int) -> str:
     return "Once" if count == 1 else f"{count} times, first"
-
-
-def _local_median(gaps: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return the median of each interval's neighbours, itself left out."""
-    if len(gaps) < 2:
-        return gaps
-    around = [
-        np.median(np.delete(gaps[max(0, i - NEIGHBOURS) : i + NEIGHBOURS + 1], min(i, NEIGHBOURS)))
-        for i in range(len(gaps))
-    ]
-    return np.array(around)
 
 
 def _columns(track: str, annotation: Annotation) -> Iterator[Finding]:
