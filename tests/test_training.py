@@ -1,30 +1,45 @@
 """The whole way of a model in small: audio with beats -> features -> network -> ONNX -> scores."""
 
+import errno
 import json
+import multiprocessing
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import numpy as np
 import pytest
-from typer.testing import CliRunner
+import torch
 
 from beattrack.config import ConfigError, FeatureConfig
 from beattrack_runtime import open_tracker
-from beattrack_trainer.cli import app
 from beattrack_trainer.config import DataConfig, load_settings
 from beattrack_trainer.data.folders import open_data_sets
 from beattrack_trainer.data.preprocess import preprocess
 from beattrack_trainer.evaluation.evaluate import score_items
-from beattrack_trainer.training.runs import Run
+from beattrack_trainer.training import checkpoints, module
+from beattrack_trainer.training.checkpoints import read_checkpoint
+from beattrack_trainer.training.loggers import read_metrics
+from beattrack_trainer.training.runs import Run, find_run
 from beattrack_trainer.training.train import train
 from flux_model import drum_loop
 from helpers_trainer import write_set
 
 FAST = ("model=tcn dim=16 depth=4 dropout=0.0 steps=60 batch_size=4 frames=500 warmup_steps=10 "
-        "threads=1 validate_every=30 learning_rate=5e-3 average_decay=0.9").split()  # fmt: skip
+        "threads=1 validate_every=30 learning_rate=5e-3 average_decay=0.9 wandb=disabled "
+        "pictures=0").split()  # fmt: skip
+# Quick, and not meant to learn anything.
+TINY = "batch_size=1 frames=200 depth=2 warmup_steps=2 validation_tracks=1".split()
 
 
 def settings(base, *words, run="run"):
     places = [f"data={base / 'set'}", f"runs_dir={base}", f"run_id={run}"]
-    return load_settings([*places, *FAST, *words])
+    given = {w.split("=")[0]: w for w in (*places, *FAST, *words)}  # the last of each key
+    return load_settings(list(given.values()))
 
 
 @pytest.fixture(scope="module")
@@ -34,23 +49,51 @@ def stage(tmp_path_factory):
     write_set(base / "set", 12)
     (data,) = open_data_sets(DataConfig(data=(str(base / "set"),)))
     assert preprocess(data, FeatureConfig()).skipped == {}
-    train(settings(base))
+    train(settings(base, "pictures=1"))
     return base
+
+
+def weights(base, run):
+    return Run(base / run).load()[0].state_dict()
+
+
+def same(first, second, atol=1e-6):
+    return all(np.allclose(first[k], second[k], atol=atol) for k in first)
 
 
 def test_training_learns(stage):
     note = json.loads((stage / "run" / "run.json").read_text())
     # 0.2 is what a constant answer reaches on these loops
     assert note["result"]["metrics"]["val/beat"] < 0.12
+    assert note["result"]["metrics"]["val/beat_f"] > 0.8
     assert note["parameters"] > 1000
     assert sum(note["tracks"].values()) == 12
 
 
+def test_a_run_leaves_everything_in_its_folder(stage):
+    run = stage / "run"
+    rows = read_metrics(run / "metrics.csv")
+    assert [r["step"] for r in rows] == [25, 30, 50, 60]
+    assert {"train/loss", "learning_rate", "frames_per_second"} <= rows[0].keys()
+    assert {"val/f", "val/loss"} <= rows[1].keys()
+    pictures = sorted(p.name for p in (run / "figures").iterdir())
+    assert pictures == ["activations-000030.png", "activations-000060.png", "curves.png"]
+    assert all(
+        (run / "figures" / p).read_bytes().startswith(b"\x89PNG\r\n\x1a\n") for p in pictures
+    )
+    (start,) = json.loads((run / "environment.json").read_text())
+    assert start["packages"]["torch"] and start["command"]
+    assert "validation: F" in (run / "log.txt").read_text()
+    again = load_settings([], run / "settings.yaml")
+    assert again == Run(run).settings() == settings(stage, "pictures=1")
+    assert not list(run.glob(".*[0-9]"))  # no temporary file is left
+
+
 def test_a_finished_run_loads_and_exports_and_tracks(stage):
-    model = stage / "exports" / "run.onnx"
-    words = ["export", str(stage / "run"), "--save-dir", str(model.parent), "--flux-mix", "0.5"]
-    done = CliRunner().invoke(app, words)
-    assert done.exit_code == 0, done.output
+    from beattrack_trainer.export import ExportSettings, write_onnx
+
+    model = stage / "m.onnx"
+    write_onnx(Run(stage / "run"), model, ExportSettings(flux_mix=0.5), None)
     audio, _ = drum_loop(12, 120)
     assert len(open_tracker(model).push(audio)) > 10
     (data,) = open_data_sets(DataConfig(data=(str(stage / "set"),)))
@@ -65,9 +108,258 @@ def test_run_of_other_settings_is_refused(stage):
         train(settings(stage, "steps=61"))
 
 
-def test_a_run_that_is_not_finished_does_not_load(tmp_path):
-    with pytest.raises(ConfigError, match="is no run"):
+def test_a_finished_run_is_left_alone(stage):
+    before = [(stage / "run" / n).read_bytes() for n in ("weights.pt", "run.json")]
+    train(settings(stage))
+    assert [(stage / "run" / n).read_bytes() for n in ("weights.pt", "run.json")] == before
+
+
+def fake_scores(monkeypatch, *values):
+    """Make the n-th validation (of one track each) find the n-th F."""
+    left = list(values)
+    monkeypatch.setattr(module, "f_measures", lambda heard: (left.pop(0),) * 2)
+
+
+def test_the_best_weights_are_what_is_kept(stage, monkeypatch):
+    fake_scores(monkeypatch, 0.2, 0.9, 0.1, 0.3)
+    # 7 is no multiple of 2: the end is validated too
+    train(settings(stage, *TINY, "steps=7", "validate_every=2", run="best"))
+    folder = stage / "best"
+    best, last = (read_checkpoint(folder / f"{n}.ckpt") for n in ("best", "last"))
+    assert (best["global_step"], last["global_step"]) == (4, 7)
+    kept = weights(stage, "best")
+    assert same(kept, {k.removeprefix("network."): v for k, v in best["state_dict"].items()}, 0)
+    assert not same(kept, {k.removeprefix("network."): v for k, v in last["state_dict"].items()})
+    result = Run(folder).note()["result"]
+    assert (result["weights"], result["step"]) == ("best", 4)
+    assert result["metrics"]["val/f"] == pytest.approx(0.9)
+    steps = [r["step"] for r in read_metrics(folder / "metrics.csv") if "val/f" in r]
+    assert steps == [2, 4, 6, 7]
+
+
+def test_the_last_validation_can_be_the_best(stage, monkeypatch):
+    fake_scores(monkeypatch, 0.2, 0.9)
+    train(settings(stage, *TINY, "steps=7", "validate_every=5", run="end"))
+    assert Run(stage / "end").note()["result"]["step"] == 7
+
+
+def test_without_a_better_validation_it_stops_early(stage, monkeypatch):
+    fake_scores(monkeypatch, 0.5, 0.6, 0.4, 0.6, *[0.9] * 9)
+    train(settings(stage, *TINY, "steps=20", "validate_every=2", "patience=2", run="early"))
+    assert read_checkpoint(stage / "early" / "last.ckpt")["global_step"] == 8
+    assert Run(stage / "early").note()["result"]["step"] == 4
+
+
+def test_all_data_keeps_the_last_averaged_weights_and_says_so(stage):
+    train(settings(stage, *TINY, "steps=6", "fold=8", "patience=1", run="all"))
+    note = Run(stage / "all").note()
+    assert note["tracks"] == {"training": 12, "validation": 0, "test": 0}
+    assert note["result"]["weights"] == "last" and "all tracks" in note["result"]["why"]
+    last = read_checkpoint(stage / "all" / "last.ckpt")
+    kept = {k.removeprefix("network."): v for k, v in last["state_dict"].items()}
+    assert same(weights(stage, "all"), kept, 0)
+    newest = {
+        k.removeprefix("network."): v for k, v in last["current_model_state"].items()
+    }  # at the end the average is copied over the model
+    assert same(kept, newest, 0)
+
+
+def test_a_loss_that_is_no_number_stops_in_a_sentence(stage, monkeypatch):
+    plain = module.all_losses
+
+    def broken(out, batch, config):
+        return {k: v * float("nan") for k, v in plain(out, batch, config).items()}
+
+    monkeypatch.setattr(module, "all_losses", broken)
+    with pytest.raises(ValueError, match=r"no number any more at step 3; try a lower learning"):
+        train(settings(stage, *TINY, "steps=6", "checkpoint_every=3", run="nan"))
+    assert not (stage / "nan" / "last.ckpt").exists()
+
+
+def spawned():
+    """Processes that start quickly, from one that has imported everything and runs nothing."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["beattrack_trainer.training.train"])
+    return context
+
+
+def test_a_run_killed_again_and_again_ends_at_the_same_curve(stage, monkeypatch):
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    words = [*TINY, "steps=90", "dropout=0.2", "checkpoint_every=7", "validate_every=15"]
+    context, rng = spawned(), random.Random(4)
+    process = context.Process(target=train, args=(settings(stage, *words, run="whole"),))
+    process.start()
+    process.join()  # also waits for the server's imports
+    assert process.exitcode == 0
+    cut = settings(stage, *words, run="cut")
+    metrics, stops = stage / "cut" / "metrics.csv", []
+    for number in range(9):
+        process = context.Process(target=train, args=(cut,))
+        process.start()
+        reached = stops[-1] if stops else 0
+        goal = reached + rng.randint(8, 30)
+        while process.is_alive() and _last_step(metrics) < goal:
+            time.sleep(0.01)
+        time.sleep(rng.random() * 0.2)
+        if not process.is_alive():
+            break
+        os.kill(process.pid, signal.SIGTERM if number % 3 == 2 else signal.SIGKILL)
+        process.join()
+        stops.append(_last_step(metrics))
+    else:
+        pytest.fail("it never came to its end")
+    assert len(stops) >= 2, "it was not killed often enough to show anything"
+    assert same(weights(stage, "whole"), weights(stage, "cut"))
+    whole, again = (read_metrics(stage / n / "metrics.csv") for n in ("whole", "cut"))
+    assert [r["step"] for r in whole] == [r["step"] for r in again]
+    for one, other in zip(whole, again, strict=True):
+        assert one.keys() == other.keys()
+        for key in one.keys() - {"frames_per_second"}:
+            assert one[key] == pytest.approx(other[key], rel=1e-4, abs=1e-6), (one["step"], key)
+    notes = [Run(stage / n).note()["result"] for n in ("whole", "cut")]
+    assert notes[0]["step"] == notes[1]["step"]
+    starts = json.loads((stage / "cut" / "environment.json").read_text())
+    assert len(starts) == len(stops) + 1
+
+
+def _last_step(path):
+    rows = read_metrics(path)
+    return int(rows[-1]["step"]) if rows else 0
+
+
+def test_a_damaged_checkpoint_falls_back_to_the_one_before(stage, monkeypatch):
+    words = [*TINY, "steps=9", "checkpoint_every=2", "validate_every=100"]
+    train(settings(stage, *words, run="intact"))
+    stopping(monkeypatch, 8)
+    with pytest.raises(RuntimeError, match="power failure"):
+        train(settings(stage, *words, run="torn"))
+    monkeypatch.undo()
+    folder = stage / "torn"
+    assert read_checkpoint(folder / "last.ckpt")["global_step"] == 6
+    whole = (folder / "last.ckpt").read_bytes()
+    (folder / "last.ckpt").write_bytes(whole[: len(whole) // 2])
+    (folder / "previous.ckpt").rename(folder / "kept")
+    with pytest.raises(ConfigError, match=r"last\.ckpt in .* cannot be read; remove"):
+        train(settings(stage, *words, run="torn"))
+    (folder / "kept").rename(folder / "previous.ckpt")
+    train(settings(stage, *words, run="torn"))
+    assert same(weights(stage, "intact"), weights(stage, "torn"))
+
+
+def stopping(monkeypatch, count):
+    """Let the power fail when the ``count``-th training excerpt is asked for."""
+    plain, asked = module.BeatModule.training_step, []
+
+    def step(self, batch, index):
+        asked.append(index)
+        if len(asked) == count:
+            raise RuntimeError("power failure")
+        return plain(self, batch, index)
+
+    monkeypatch.setattr(module.BeatModule, "training_step", step)
+
+
+def test_a_run_killed_after_its_end_only_writes_its_weights(stage, monkeypatch):
+    words = [*TINY, "steps=4", "validate_every=2", "patience=1"]
+    train(settings(stage, *words, run="ended"))
+    before = weights(stage, "ended")
+    (stage / "ended" / "weights.pt").unlink()
+    stopping(monkeypatch, 1)  # nothing is trained any more
+    train(settings(stage, *words, run="ended"))
+    assert same(before, weights(stage, "ended"), 0)
+
+
+def test_a_full_disk_is_one_sentence_and_leaves_the_last_checkpoint(stage, monkeypatch):
+    words = [*TINY, "steps=6", "checkpoint_every=2", "validate_every=100"]
+    plain, saved = torch.save, []
+
+    def save(values, file):
+        saved.append(1)
+        if len(saved) == 2:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        plain(values, file)
+
+    monkeypatch.setattr(checkpoints.torch, "save", save)
+    chosen = settings(stage, *words, run="full")
+    file = stage / "full.yaml"
+    file.write_text("\n".join(f"{k}: {json.dumps(v)}" for k, v in chosen.to_dict().items()))
+    done = run_cli("train", "--config", str(file))
+    assert done.exit_code == 1 and "No space left" in done.output
+    assert "Traceback" not in done.output
+    assert read_checkpoint(stage / "full" / "last.ckpt")["global_step"] == 2
+    assert not list((stage / "full").glob(".last*"))
+    monkeypatch.undo()
+    train(chosen)
+    assert Run(stage / "full").finished
+
+
+def run_cli(*words):
+    """Run a command as ``main`` does, in this process; returns exit code and output."""
+    from types import SimpleNamespace
+
+    from beattrack_trainer import cli
+    from beattrack_trainer.commands.common import console
+
+    before = sys.argv
+    sys.argv = ["trainer", *words]
+    try:
+        with console.capture() as caught:
+            try:
+                cli.main()
+                code = 0
+            except SystemExit as end:
+                code = end.code or 0
+    finally:
+        sys.argv = before
+    return SimpleNamespace(exit_code=code, output=caught.get())
+
+
+def test_a_folder_that_cannot_be_written_is_one_sentence(stage):
+    (stage / "file").write_text("")
+    words = [f"data={stage / 'set'}", f"runs_dir={stage / 'file'}", *FAST]
+    done = run_cli("train", *words)
+    assert done.exit_code == 1 and "Not a directory" in done.output
+    assert run_cli("train", "stepz=3").exit_code == 2
+
+
+def test_two_processes_do_not_train_one_run(stage):
+    run = Run(stage / "busy")
+    run.path.mkdir()
+    with run.locked(), pytest.raises(ConfigError, match="another process"):
+        train(settings(stage, *TINY, run="busy"))
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        (None, "is no run"),
+        ("{", "damaged"),
+        ("[]", "not the note"),
+        ('{"settings": 1, "model": {}, "tracks": {}}', "not the note"),
+        ('{"settings": {"stepz": 1}, "model": {}, "tracks": {}}', "another version"),
+        ('{"settings": {"steps": "x"}, "model": {}, "tracks": {}}', "another version"),
+        ('{"settings": {}, "model": {"dim": 999999}, "tracks": {}}', "no network"),
+        ('{"settings": {}, "model": {"dim": 32}, "tracks": {}}', "does not fit"),
+        ('{"settings": {}, "model": {}, "tracks": {}, "x": ' + "[" * 50000, "damaged"),
+    ],
+)
+def test_a_hostile_note_is_refused_in_a_sentence(stage, tmp_path, text, says):
+    (tmp_path / "weights.pt").write_bytes((stage / "run" / "weights.pt").read_bytes())
+    if text is not None:
+        (tmp_path / "run.json").write_text(text)
+    run = Run(tmp_path)
+    with pytest.raises(ConfigError, match=says) as caught:
+        run.settings() if says == "another version" else run.load()
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("keep", [0, 10, 3000, -1])
+def test_damaged_weights_are_refused_in_a_sentence(stage, tmp_path, keep):
+    (tmp_path / "run.json").write_bytes((stage / "run" / "run.json").read_bytes())
+    (tmp_path / "weights.pt").write_bytes((stage / "run" / "weights.pt").read_bytes()[:keep])
+    with pytest.raises(ConfigError, match=r"weights\.pt' does not fit") as caught:
         Run(tmp_path).load()
+    assert "\n" not in str(caught.value)
 
 
 def test_a_checkpoint_is_never_executed(stage, tmp_path):
@@ -81,36 +373,37 @@ def test_a_checkpoint_is_never_executed(stage, tmp_path):
     (tmp_path / "weights.pt").write_bytes(pickle.dumps(Bomb()))
     with pytest.raises(ConfigError, match=r"weights\.pt"):
         Run(tmp_path).load()
+    (tmp_path / "last.ckpt").write_bytes(pickle.dumps(Bomb()))
+    assert read_checkpoint(tmp_path / "last.ckpt") is None
     assert not (tmp_path / "boom").exists()
 
 
-def test_a_finished_run_is_left_alone(stage):
-    before = [(stage / "run" / n).read_bytes() for n in ("weights.pt", "run.json")]
-    train(settings(stage))
-    assert [(stage / "run" / n).read_bytes() for n in ("weights.pt", "run.json")] == before
-
-
-def test_an_interrupted_run_goes_on_to_the_same_weights(stage, monkeypatch):
-    from beattrack_trainer.training.excerpts import Excerpts
-
-    words = ["steps=260", "batch_size=1", "frames=200", "warmup_steps=2", "validate_every=1000"]
-    train(settings(stage, *words, run="whole"))
-    asked = []
-    plain = Excerpts.__getitem__
-
-    def stopping(self, index):
-        asked.append(self._indices[index])
-        if len(asked) == 256:  # after the checkpoint at step 250
-            raise RuntimeError("power failure")
-        return plain(self, index)
-
-    monkeypatch.setattr(Excerpts, "__getitem__", stopping)
-    with pytest.raises(RuntimeError, match="power failure"):
-        train(settings(stage, *words, run="cut"))
+def test_a_run_that_is_not_finished_does_not_load(stage, tmp_path):
+    (tmp_path / "run.json").write_bytes((stage / "run" / "run.json").read_bytes())
     with pytest.raises(ConfigError, match="not finished"):
-        Run(stage / "cut").load()
-    asked.clear()
-    train(settings(stage, *words, run="cut"))
-    assert asked[0] == 250
-    whole, cut = (Run(stage / n).load()[0].state_dict() for n in ("whole", "cut"))
-    assert all(np.allclose(whole[k], cut[k], atol=1e-6) for k in whole)
+        Run(tmp_path).load()
+    with pytest.raises(ConfigError, match="no finished run"):
+        find_run(None, tmp_path)
+
+
+def test_two_processes_see_what_one_would_with_twice_the_batch(stage):
+    # Without tempo, whose mean is over frames that differ in number, and without dropout.
+    words = [*TINY, "steps=4", "validate_every=2", "validation_tracks=2", "loss_weight_tempo=0"]
+    train(settings(stage, *words, "batch_size=2", run="one"))
+    chosen = settings(stage, *words, "devices=2", "accelerator=cpu", run="two").to_dict()
+    file = stage / "two.yaml"
+    file.write_text("\n".join(f"{k}: {json.dumps(v)}" for k, v in chosen.items()))
+    trainer = Path(sys.executable).with_name("trainer")
+    done = subprocess.run(
+        [trainer, "train", "--config", file], capture_output=True, text=True, timeout=300,
+        env=os.environ | {"OMP_NUM_THREADS": "1"}, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("finished") == 1, done.stderr
+    state = read_checkpoint(stage / "two" / "last.ckpt")
+    assert state["ExcerptData"]["used"] == 8
+    assert same(weights(stage, "one"), weights(stage, "two"), 1e-5)
+    one, two = (read_metrics(stage / n / "metrics.csv") for n in ("one", "two"))
+    for first, second in zip(one, two, strict=True):
+        assert first["val/f"] == pytest.approx(second["val/f"], abs=1e-3)
+        assert first["val/beat"] == pytest.approx(second["val/beat"], rel=1e-3)

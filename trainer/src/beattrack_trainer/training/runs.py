@@ -15,9 +15,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 import os
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +85,7 @@ class Run:
             values = json.loads((self.path / NOTE).read_text())
         except FileNotFoundError:
             raise ConfigError(f"'{self.path}' is no run: it has no {NOTE}.") from None
-        except ValueError:
+        except (ValueError, RecursionError):
             raise ConfigError(f"'{self.path / NOTE}' is damaged: it is not JSON.") from None
         parts = ("settings", "model", "tracks")
         if not isinstance(values, dict) or any(not isinstance(values.get(k), dict) for k in parts):
@@ -111,6 +114,22 @@ class Run:
             starts = []
         starts = [*(starts if isinstance(starts, list) else []), environment]
         self._write(STARTS, json.dumps(starts, indent=2) + "\n")
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes from training this run meanwhile; a kill gives it free.
+
+        Raises:
+            ConfigError: another one does.
+        """
+        with (self.path / ".lock").open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise ConfigError(f"'{self.path}' is being trained by another process.") from None
+            except OSError:  # a file system without locks
+                pass
+            yield
 
     def _write(self, name: str, text: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)

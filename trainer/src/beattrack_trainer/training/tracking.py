@@ -20,6 +20,7 @@ from beattrack_trainer.config import Settings, TrainConfig
 from beattrack_trainer.training.runs import NOTE, SETTINGS, WEIGHTS, Run
 
 LARGEST = 10**9  # bytes of a model that is fetched
+INIT_S = 30.0  # to reach the server at the start
 _NAME = re.compile(r"([\w.-]+/){0,2}[\w.-]+")
 
 
@@ -108,7 +109,7 @@ def _logger(run: Run, settings: Settings, mode: str) -> WandbLogger:
         tags=[f"fold-{config.fold}", settings.model.model],
         config=settings.to_dict(),
         settings=wandb.Settings(
-            silent=True, console="off", init_timeout=30, finish_timeout=120, summary_timeout=10
+            silent=True, console="off", init_timeout=INIT_S, finish_timeout=120, summary_timeout=10
         ),
     )
 

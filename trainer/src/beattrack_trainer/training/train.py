@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
 from pathlib import Path
@@ -16,6 +17,7 @@ from rich.console import Console
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack.features import feature_bins, flux_bins
 from beattrack_trainer.config import Settings, TrainConfig, changed
+from beattrack_trainer.doctor import brief
 from beattrack_trainer.training import tracking
 from beattrack_trainer.training.checkpoints import (
     BEST,
@@ -80,27 +82,37 @@ def train(settings: Settings, console: Console | None = None) -> Run:
         "tracks": {k: len(getattr(parts, k)) for k in ("training", "validation", "test")},
     }
     _prepare(run, note)
-    if run.finished:
-        return run
-    found = find_checkpoint(run.path)
-    if rank_zero_only.rank == 0:
-        run.write_start(settings, describe())
-        _announce(run, settings, parts, console)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)  # what it says, we say
-    torch.set_num_threads(config.threads)
-    lightning.seed_everything(config.seed, verbose=False)
-    module = BeatModule(model, config, features.fps)
-    session = _Session(run, settings, parts, module, console)
-    with tracking.follow(run, settings, console) as logger:
-        session.fit(found, logger)
-        if session.trainer.is_global_zero:
-            parameters = sum(p.numel() for p in module.network.parameters())
-            result = session.choose()
-            run.write_note(note | {"parameters": parameters, "result": result})
-            run.write_weights(module.network)
-            tracking.keep_model(run, logger, config, best=result["weights"] == "best")
-        session.trainer.strategy.barrier()
+    first = rank_zero_only.rank == 0  # of several processes, one speaks and writes
+    if not run.finished:
+        _train(run, settings, parts, note, console)
+    if first:
+        console.print(f"finished {run.path}", markup=False, highlight=False, soft_wrap=True)
     return run
+
+
+def _train(
+    run: Run, settings: Settings, parts: Parts, note: dict[str, Any], console: Console
+) -> None:
+    """Train a run that is not finished, to its end."""
+    first = rank_zero_only.rank == 0
+    config = settings.train
+    with run.locked() if first else contextlib.nullcontext():
+        found = find_checkpoint(run.path)
+        if first:
+            run.write_start(settings, describe())
+            _announce(run, settings, parts, console)
+        for name in ("lightning.pytorch", "lightning.fabric"):
+            logging.getLogger(name).setLevel(logging.WARNING)  # what it says, we say
+        torch.set_num_threads(config.threads)
+        lightning.seed_everything(config.seed, verbose=False)
+        model = ModelConfig.from_dict(note["model"])
+        module = BeatModule(model, config, settings.features.fps)
+        session = _Session(run, settings, parts, module, console)
+        with tracking.follow(run, settings, console) as logger:
+            session.fit(found, logger)
+            if session.trainer.is_global_zero:
+                session.finish(note, logger)
+            session.trainer.strategy.barrier()
 
 
 class _Session:
@@ -179,7 +191,16 @@ class _Session:
         if self.trainer.interrupted:
             raise KeyboardInterrupt
 
-    def choose(self) -> dict[str, Any]:
+    def finish(self, note: dict[str, Any], logger: Any) -> None:
+        """Write what came of the run, and the weights as the last thing."""
+        network = self._module.network
+        result = self._choose()
+        parameters = sum(p.numel() for p in network.parameters())
+        self._run.write_note(note | {"parameters": parameters, "result": result})
+        self._run.write_weights(network)
+        tracking.keep_model(self._run, logger, self._config, best=result["weights"] == "best")
+
+    def _choose(self) -> dict[str, Any]:
         """Put the best weights into the network and return what came of the run."""
         kept = self._checkpoints
         result = {
@@ -212,7 +233,8 @@ def _had_enough(checkpoint: dict[str, Any], early: EarlyStopping, patience: int)
 
 
 def _announce(run: Run, settings: Settings, parts: Parts, console: Console) -> None:
-    """Say what is about to be trained: the run, its tracks, and what differs from the defaults."""
+    """Say what is about to be trained, where and how: also what differs from the defaults."""
+    console.print(brief(), markup=False, highlight=False, soft_wrap=True)
     counts = f"{len(parts.training)} tracks to train on, {len(parts.validation)} to validate"
     console.print(f"run {run.path}: {counts}", markup=False, highlight=False, soft_wrap=True)
     words = [
