@@ -16,12 +16,14 @@ FROM ${BASE_IMAGE} AS build
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ARG DEBIAN_FRONTEND=noninteractive
 # hadolint ignore=DL3008
-RUN apt-get update; \
+RUN --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    apt-get -o Acquire::Languages=none update; \
     apt-get install -y --no-install-recommends python3 python3-venv
 # ALSA's way to a PulseAudio server. The whole package would bring ffmpeg for its AC-3 encoder,
 # 160 MB that nobody uses here.
 WORKDIR /alsa
-RUN apt-get download libasound2-plugins; \
+RUN --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    apt-get download libasound2-plugins; \
     dpkg-deb --fsys-tarfile libasound2-plugins_*.deb | tar -x --wildcards \
         './usr/lib/*/alsa-lib/*_pulse.so' '*/50-pulseaudio.conf' './usr/share/doc/*/copyright'; \
     rm ./*.deb
@@ -66,12 +68,14 @@ RUN --mount=type=secret,id=pip,target=/etc/pip.conf \
 FROM ${BASE_IMAGE}
 SHELL ["/bin/bash", "-euo", "pipefail", "-c"]
 ARG DEBIAN_FRONTEND=noninteractive
+# tini is process 1, so that signals reach the command from its first moment on.
 # Uid 1000 is the first user of a board: what is written into a mounted folder is his. The groups are
 # those of sound cards and of the board's GPU.
 # hadolint ignore=DL3008
-RUN apt-get update; \
-    apt-get install -y --no-install-recommends python3 libportaudio2 libpulse0; \
-    rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log; \
+RUN --mount=type=cache,target=/var/lib/apt/lists,sharing=locked \
+    apt-get -o Acquire::Languages=none update; \
+    apt-get install -y --no-install-recommends python3 libportaudio2 libpulse0 tini; \
+    rm -rf /var/cache/apt/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log; \
     id 1000 >/dev/null 2>&1 || \
         useradd --uid 1000 --no-create-home --home-dir / --shell /usr/sbin/nologin beattrack; \
     usermod --append --groups audio,video "$(id -nu 1000)"
@@ -97,6 +101,6 @@ LABEL org.opencontainers.image.title=beattrack-jetson \
     org.opencontainers.image.source=$SOURCE \
     org.opencontainers.image.licenses=MIT
 
-USER 1000
 WORKDIR /data
-ENTRYPOINT ["/opt/beattrack/bin/beattrack"]
+USER 1000
+ENTRYPOINT ["/usr/bin/tini", "-s", "--", "/opt/beattrack/bin/beattrack"]

@@ -136,10 +136,6 @@ def _fail(sentence: str, code: int) -> int:
 def main() -> None:
     """Entry point of the console script."""
     _prepare_streams()
-    if os.getpid() == 1:
-        # The first process of a container: the system ignores a signal that it has no handler
-        # for, so `docker stop` while the program starts would wait in vain.
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     code = run(sys.argv[1:])
     with contextlib.suppress(OSError):
         sys.stdout.flush()
