@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import soundfile
-from conftest import ROOT, Engine
+from engines import ROOT, Engine
 
 TAG, RUNTIME_TAG = "beattrack-trainer:cpu", "beattrack-jetson:amd64"
 PYTORCH = "https://download.pytorch.org/whl/cpu"
