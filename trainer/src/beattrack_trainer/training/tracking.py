@@ -84,6 +84,7 @@ def follow(run: Run, settings: Settings, console: Console) -> Iterator[WandbLogg
     finally:
         folder = Path(logger.experiment.dir).parent
         wandb.finish(exit_code=code)
+        wandb.teardown()  # finish() alone returns before the last records are on disk
         if mode == "offline":
             console.print(f"W&B ran offline; send it with: wandb sync {_short(folder)}",
                           markup=False, highlight=False, soft_wrap=True)  # fmt: skip
