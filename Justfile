@@ -23,11 +23,14 @@ test *ARGS: _test-env
     .venv-test/bin/mypy shared/src runtime/src trainer/src benchmarks
     OMP_NUM_THREADS=1 .venv-test/bin/python -m pytest {{ARGS}}
 
-# Cost of the live chain: time per hop, memory, start-up, size of the environment
-bench *ARGS: _runtime
+# Cost of the live chain (time per hop, memory, start-up, disk), then of the trainer; fails on a broken bound
+bench: bench-runtime bench-training
+
+# Cost of the live chain alone
+bench-runtime *ARGS: _runtime
     @.venv/bin/python benchmarks/cost.py {{ARGS}}
 
-# Cost of the trainer: speed of preprocessing and of training, share of data loading
+# Cost of the trainer alone: speed of preprocessing and of training, share of data loading
 bench-training *ARGS: _test-env
     @.venv-test/bin/python benchmarks/training.py {{ARGS}}
 
