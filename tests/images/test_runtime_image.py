@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -24,13 +26,22 @@ SIZE_MB = 500  # at most, on top of the base
 
 
 @pytest.fixture(scope="session")
-def image(engine: Engine, base_amd64: str, pip_settings: list[str]) -> str:
+def image(engine: Engine, base_amd64: str, pip_settings: list[str]) -> Iterator[str]:
     """The runtime image for x86-64 on the stand-in base."""
-    tag = "beattrack-jetson:amd64"
-    engine.build(
-        "jetson.Dockerfile", tag, ["--build-arg", f"BASE_IMAGE={base_amd64}", *pip_settings], 1200
-    )
-    return tag
+    with built(engine, "amd64", base_amd64, pip_settings) as tag:
+        yield tag
+
+
+@contextlib.contextmanager
+def built(engine: Engine, arch: str, base: str, pip_settings: list[str]) -> Iterator[str]:
+    """Build the image under a name of this run's own; the build cache keeps its layers."""
+    tag = f"beattrack-jetson-test:{arch}-{os.getpid()}"
+    arguments = ["--platform", f"linux/{arch}", "--build-arg", f"BASE_IMAGE={base}", *pip_settings]
+    engine.build("jetson.Dockerfile", tag, arguments, timeout=3600)
+    try:
+        yield tag
+    finally:
+        engine.docker("image", "rm", "--force", tag)
 
 
 @pytest.fixture(scope="session")
@@ -307,15 +318,10 @@ def test_beats_of_live_sound_come_in_time(engine: Engine, image: str, tmp_path: 
 
 
 @pytest.fixture(scope="session")
-def arm64_image(engine: Engine, base_arm64: str, pip_settings: list[str]) -> str:
+def arm64_image(engine: Engine, base_arm64: str, pip_settings: list[str]) -> Iterator[str]:
     """The runtime image for aarch64 on the stand-in base; made anew it takes a long while."""
-    tag = "beattrack-jetson:arm64"
-    engine.build(
-        "jetson.Dockerfile", tag,
-        ["--platform", "linux/arm64", "--build-arg", f"BASE_IMAGE={base_arm64}", *pip_settings],
-        3600,
-    )  # fmt: skip
-    return tag
+    with built(engine, "arm64", base_arm64, pip_settings) as tag:
+        yield tag
 
 
 def test_aarch64_gives_the_same_events(engine: Engine, arm64_image: str, folder: Path) -> None:
