@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import threading
 import time
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -312,6 +315,53 @@ def test_beats_of_live_sound_come_in_time(engine: Engine, image: str, tmp_path: 
     late_s = np.array([when - event["time_s"] for when, event in beats])
     print(f"live: {len(times)} beats, median {np.median(late_s) * 1e3:.0f} ms after they fell")
     assert abs(np.median(late_s)) <= 0.15
+
+
+# With a kept wheel
+
+
+def test_a_wheel_for_the_gpu_is_taken_only_with_its_hash(
+    engine: Engine, image: str, base_amd64: str, pip_settings: list[str], tmp_path: Path
+) -> None:
+    context = tmp_path / "context"
+    for part in ("docker", "shared", "runtime"):
+        shutil.copytree(ROOT / part, context / part, ignore=shutil.ignore_patterns("__pycache__"))
+    for part in ("LICENSE", "CREDITS.md", ".dockerignore"):
+        shutil.copy2(ROOT / part, context)
+    wheel = context / "docker" / "wheels" / "onnxruntime_gpu-1.23.0-py3-none-any.whl"
+    about = "onnxruntime_gpu-1.23.0.dist-info"
+    with zipfile.ZipFile(wheel, "w") as file:
+        file.writestr("onnxruntime/__init__.py", "")
+        file.writestr(f"{about}/METADATA", "Metadata-Version: 2.1\nName: onnxruntime-gpu\n"
+                      "Version: 1.23.0\n")  # fmt: skip
+        file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\n"
+                      "Tag: py3-none-any\n")  # fmt: skip
+        file.writestr(f"{about}/RECORD", "")
+
+    def build(*arguments: str) -> subprocess.CompletedProcess[str]:
+        return engine.docker(
+            "build", "--file", context / "docker" / "jetson.Dockerfile", "--tag", tag,
+            "--platform", "linux/amd64", "--target", "build",
+            "--build-arg", f"BASE_IMAGE={base_amd64}", *pip_settings, *arguments, context,
+            timeout=600,
+        )  # fmt: skip
+
+    tag = f"beattrack-jetson-test:wheel-{os.getpid()}"
+    done = build()
+    assert done.returncode != 0
+    assert "needs its hash" in done.stderr
+    done = build("--build-arg", f"ORT_WHEEL_SHA256={'0' * 64}")
+    assert done.returncode != 0
+    assert "DO NOT MATCH THE HASHES" in done.stderr
+    digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+    done = build("--build-arg", f"ORT_WHEEL_SHA256={digest}")
+    assert done.returncode == 0, done.stderr
+    try:
+        found = inside(engine, tag, "ls -d /opt/beattrack/lib/python3*/site-packages/onnxruntime*")
+        names = {Path(line).name for line in found}
+        assert names == {"onnxruntime", about}
+    finally:
+        engine.docker("image", "rm", "--force", tag)
 
 
 # On the board's processor
