@@ -52,7 +52,8 @@ doctor *ARGS: _test-env
 
 # Build the trainer image, for docker compose run --rm trainer train (docs/images.md)
 image-trainer *ARGS: _compose-user
-    DOCKER_BUILDKIT=1 docker build -f docker/trainer.Dockerfile -t beattrack-trainer {{ARGS}} .
+    DOCKER_BUILDKIT=1 docker build -f docker/trainer.Dockerfile -t beattrack-trainer \
+        --build-arg REVISION="$(git describe --always --dirty --abbrev=40 --exclude '*' 2>/dev/null)" {{ARGS}} .
 
 # Build the runtime image on a Jetson, for docker run beattrack-jetson --mic (docs/jetson.md)
 image-jetson *ARGS: _compose-user

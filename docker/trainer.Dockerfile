@@ -70,6 +70,12 @@ RUN /opt/venv/bin/python /usr/share/beattrack/inventory.py /usr/share/beattrack 
 ENV PATH=/opt/venv/bin:$PATH HOME=/cache USER=trainer LOGNAME=trainer \
     TORCHINDUCTOR_CACHE_DIR=/cache/torchinductor PYTHONNOUSERSITE=1 PYTHONDONTWRITEBYTECODE=1 \
     PYTHONUNBUFFERED=1
+# Which code this is: runs and exported files note it.
+ARG REVISION=
+ENV BEATTRACK_COMMIT=${REVISION}
+LABEL org.opencontainers.image.title=beattrack-trainer \
+    org.opencontainers.image.revision=${REVISION} \
+    org.opencontainers.image.licenses=MIT
 WORKDIR /work
 USER 1000:1000
 ENTRYPOINT ["trainer"]

@@ -23,6 +23,7 @@ from engines import ROOT, Engine
 TAG, RUNTIME_TAG = "beattrack-trainer:cpu", "beattrack-jetson:amd64"
 PYTORCH = "https://download.pytorch.org/whl/cpu"
 UID, GID = 1234, 2345  # not 1000, and no name in the image
+REVISION = "f" * 40
 KEY = "0123456789abcdef" * 2 + "01234567"  # looks like a key of W&B
 
 
@@ -54,6 +55,7 @@ def torch_index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def image(engine: Engine, base_amd64: str, torch_index: str, pip_settings: list[str]) -> str:
     """The trainer image without CUDA."""
     arguments = {"BASE_IMAGE": base_amd64, "VARIANT": "cpu", "TORCH_INDEX": torch_index}
+    arguments["REVISION"] = REVISION
     words = [w for k, v in arguments.items() for w in ("--build-arg", f"{k}={v}")]
     engine.build("trainer.Dockerfile", TAG, ["--network", "host", *words, *pip_settings], 2400)
     return TAG
@@ -232,6 +234,7 @@ def trained(compose: Compose) -> Path:
     said = compose.trainer("train", "data=tiny", *small, "wandb=disabled")
     assert "torch 2.13.0" in said, "the machine is told at the start"
     (run,) = (compose.folder / "runs").iterdir()
+    assert REVISION in (run / "run.json").read_text()
     compose.trainer("eval", run.name, "--data", "tiny", "--part", "all", "--limit", 2)
     assert list((compose.folder / "results").rglob("scores.json"))
     # Four steps teach nothing: the flux alone follows the beat.

@@ -6,7 +6,6 @@ import dataclasses
 import hashlib
 import os
 import shutil
-import subprocess
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ from beattrack_runtime.errors import BeattrackError
 from beattrack_runtime.onnx_model import ModelError, OnnxModel
 from beattrack_trainer.card import model_card
 from beattrack_trainer.data.audio import read_audio
+from beattrack_trainer.training.environment import commit
 from beattrack_trainer.training.runs import WEIGHTS, Run
 
 FLUX_MIX = 0.3  # what the starter model has; chosen on development songs (docs/training.md)
@@ -138,7 +138,7 @@ def make_provenance(run: Run, note: dict[str, Any], settings: ExportSettings) ->
         "tracks": note["tracks"],
         "data_licence": settings.licence,
         "weights_sha256": hashlib.sha256((run.path / WEIGHTS).read_bytes()).hexdigest(),
-        "commit": _commit(),
+        "commit": commit(),
     }
 
 
@@ -246,13 +246,3 @@ def _same_events(ours: list[Event], theirs: list[Event]) -> bool:
         if abs(a.get("time_s", 0.0) - b.get("time_s", 0.0)) > TIME_TOLERANCE_S:
             return False
     return True
-
-
-def _commit() -> str:
-    """Return the commit of the code, or an empty text outside a checkout."""
-    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
-    try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-    except OSError:
-        return ""
-    return done.stdout.strip()

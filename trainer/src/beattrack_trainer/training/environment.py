@@ -42,7 +42,9 @@ def _version(name: str) -> str | None:
 
 
 def commit() -> str:
-    """Return the commit of the code, or an empty text outside a checkout."""
+    """Return the commit of the code, in an image that of its build; empty where none is known."""
+    if built := os.environ.get("BEATTRACK_COMMIT"):
+        return built
     command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False)
