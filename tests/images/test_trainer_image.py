@@ -234,7 +234,7 @@ def trained(compose: Compose) -> Path:
     said = compose.trainer("train", "data=tiny", *small, "wandb=disabled")
     assert "torch 2.13.0" in said, "the machine is told at the start"
     (run,) = (compose.folder / "runs").iterdir()
-    assert REVISION in (run / "run.json").read_text()
+    assert REVISION in (run / "environment.json").read_text()
     compose.trainer("eval", run.name, "--data", "tiny", "--part", "all", "--limit", 2)
     assert list((compose.folder / "results").rglob("scores.json"))
     # Four steps teach nothing: the flux alone follows the beat.
