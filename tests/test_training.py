@@ -97,9 +97,9 @@ def test_a_finished_run_loads_and_exports_and_tracks(stage):
     audio, _ = drum_loop(12, 120)
     assert len(open_tracker(model).push(audio)) > 10
     (data,) = open_data_sets(DataConfig(data=(str(stage / "set"),)))
-    scored = score_items(model, data.tracks())
+    scored = score_items(model, data.tracks()[::3])
     assert scored.mean()["beat_f"] > 0.6
-    assert len(scored.rows) == 12 and not scored.skipped
+    assert len(scored.rows) == 4 and not scored.skipped
     assert abs(scored.mean()["delay_ms"]) < 25
 
 
@@ -185,7 +185,7 @@ def spawned():
 
 def test_a_run_killed_again_and_again_ends_at_the_same_curve(stage, monkeypatch):
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    words = [*TINY, "steps=90", "dropout=0.2", "checkpoint_every=7", "validate_every=15"]
+    words = [*TINY, "steps=75", "dropout=0.2", "checkpoint_every=7", "validate_every=15"]
     context, rng = spawned(), random.Random(4)
     process = context.Process(target=train, args=(settings(stage, *words, run="whole"),))
     process.start()

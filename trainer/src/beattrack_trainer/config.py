@@ -72,7 +72,7 @@ class TrainConfig(Config):
     validation_tracks: int = 12  # of the validation fold, the first minute of each
     patience: int = 0  # validations without a better one until training stops; 0: never
     checkpoint_every: int = 250  # steps
-    pictures: int = 3  # validation tracks drawn at each validation
+    pictures: int = 3  # validation tracks drawn at each validation; 0: no pictures
     precision: str = "auto"  # auto, 32, bf16-mixed or 16-mixed; auto: bf16-mixed on CUDA, else 32
     accelerator: str = "auto"  # auto, cpu or gpu
     devices: str = "auto"  # GPUs, or processes on the CPU: a number; auto: every GPU that is seen

@@ -151,14 +151,17 @@ def _relay(process: subprocess.Popen[str], fold: int, console: Console) -> None:
 
 
 def _stop(processes: list[subprocess.Popen[str]]) -> None:
-    """Ask processes to save and stop, and wait; those that do not are killed."""
+    """Ask processes to save and stop, and wait; those that do not in time are killed."""
     for process in processes:
         process.terminate()
     end = time.monotonic() + STOP_S
-    for process in processes:
-        try:
+    try:
+        for process in processes:
             process.wait(max(0.0, end - time.monotonic()))
-        except subprocess.TimeoutExpired:
+    except subprocess.TimeoutExpired:
+        return
+    finally:  # also after a second Ctrl-C
+        for process in processes:
             process.kill()
             process.wait()
 
@@ -187,7 +190,10 @@ def _score(settings: Settings, console: Console) -> dict[str, Any]:
     kept.unlink(missing_ok=True)
     write_onnx(run, model, ExportSettings(), None)
     console.print(f"fold {settings.train.fold}: scoring its test tracks", markup=False)
-    scored = score_items(model, find_test_tracks(settings), len(os.sched_getaffinity(0)))
+    tracks = find_test_tracks(settings)
+    # A process takes seconds to start.
+    processes = min(len(os.sched_getaffinity(0)), 1 + len(tracks) // 8)
+    scored = score_items(model, tracks, processes)
     if not scored.rows:
         raise ValueError(f"No test track of fold {settings.train.fold} could be scored.")
     for name, reason in scored.skipped.items():

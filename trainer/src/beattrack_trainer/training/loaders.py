@@ -16,6 +16,7 @@ from beattrack_trainer.training.excerpts import Excerpts, Item, Parts
 from beattrack_trainer.training.validation import LONGEST_S
 
 VALIDATION_EXCERPTS = 32  # for the validation losses
+VALIDATION_BATCH = 8
 FIRST_S = 5.0  # beats before this are not scored
 
 
@@ -106,7 +107,7 @@ class ExcerptData(lightning.LightningDataModule):
         )
         return DataLoader(
             data,
-            batch_size=settings.train.batch_size,
+            batch_size=settings.train.batch_size if training else VALIDATION_BATCH,
             num_workers=workers,
             persistent_workers=workers > 0,
             pin_memory=torch.cuda.is_available(),

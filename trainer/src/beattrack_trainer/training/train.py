@@ -134,7 +134,7 @@ class _Session:
             # averaged, an integer one would be rounded down.
             EMAWeightAveraging(decay=config.average_decay, use_buffers=False),
             Progress(console, run.path / "log.txt", config.steps),
-            Pictures(run.path / "figures"),
+            *([Pictures(run.path / "figures")] if config.pictures else []),
             *([self._early] if config.patience and self._validates else []),
             self._checkpoints,
         ]
