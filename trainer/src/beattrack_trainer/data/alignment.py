@@ -8,17 +8,16 @@ short windows, each of which has to find the same place on its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import soxr
 from numpy.typing import NDArray
 from scipy import fft
 
 from beattrack.config import FeatureConfig
 from beattrack.features import FeatureStream
-from beattrack_runtime.sources import FileSource
+from beattrack_trainer.data.audio import read_blocks
 
 Floats = NDArray[np.float64]
 
@@ -59,6 +58,7 @@ class Alignment:
     confidence: float  # 0-1: share of windows of 6 s that find this place on their own
     shift_s: float  # the largest change of any beat, s
     unique: bool  # False: the music repeats so exactly that whole beats or bars more fit as well
+    better_s: float | None  # where aligned beats would lie on stronger onsets yet: off-beats, often
 
     @property
     def confident(self) -> bool:
@@ -83,23 +83,9 @@ def onset_strength(path: Path) -> NDArray[np.float32]:
     Raises:
         BeattrackError: it cannot be read.
     """
-    source = FileSource(path, block_s=2.0)
-    try:
-        stream = FeatureStream(FLUX)
-        resampler = soxr.ResampleStream(source.sample_rate, FLUX.sample_rate, 1, dtype="float32")
-        parts = [
-            _mean_flux(stream, resampler.resample_chunk(block.mean(axis=1)))
-            for block in source.blocks()
-        ]
-        rest = resampler.resample_chunk(np.zeros(0, np.float32), last=True)
-        return np.concatenate([*parts, _mean_flux(stream, rest)])
-    finally:
-        source.close()
-
-
-def _mean_flux(stream: FeatureStream, samples: NDArray[np.float32]) -> NDArray[np.float32]:
-    flux: NDArray[np.float32] = stream.push(samples).mean(axis=(1, 2))
-    return flux
+    stream = FeatureStream(FLUX)
+    parts = [stream.push(block).mean(axis=(1, 2)) for block in read_blocks(path, FLUX.sample_rate)]
+    return np.concatenate([np.empty(0, np.float32), *parts])
 
 
 def align(onsets: NDArray[np.float32], beats: Floats) -> Alignment | None:
@@ -111,34 +97,28 @@ def align(onsets: NDArray[np.float32], beats: Floats) -> Alignment | None:
 
     Returns:
         The simplest of three answers that no other clearly beats: the present place, a constant
-        offset within +-90 s, an offset and another speed within +-5 %. None for silence, or
-        fewer than 12 beats.
+        offset within +-90 s, an offset and another speed within +-5 %. A present place that the
+        windows confirm stays whatever beats it. None for silence, or fewer than 12 beats.
     """
     if len(beats) < MIN_BEATS or not np.isfinite(onsets).all() or onsets.max(initial=0) <= 0:
         return None
     song = _Song(onsets, beats)
     chosen = song.refine(1.0, 0.0)
-    unique = True
     offset, alone = song.best_offset(1.0)
     moved = song.refine(1.0, offset)
-    if song.score(*moved) > CLEARLY * song.score(*chosen):
+    unique = alone and abs(moved[1] - chosen[1]) < 0.06  # the search ends in the present place, too
+    clearly = song.score(*moved) > CLEARLY * song.score(*chosen)
+    here = song.alignment(*chosen, unique)
+    if here.aligned and here.confident:
+        return replace(here, better_s=offset if clearly else None)
+    if clearly:
         chosen, unique = moved, alone
-    if song.agreement(*chosen) < 0.8:
+    if song.agreement(*chosen) < MIN_CONFIDENCE:
         speed, offset, alone = song.best_speed()
         moved = song.refine(speed, offset)
         if song.score(*moved) > CLEARLY * song.score(*chosen):
             chosen, unique = moved, alone
-    speed, offset = chosen
-    ends = np.array([beats[0], beats[-1]])
-    return Alignment(
-        offset_s=offset,
-        speed=speed,
-        contrast_before=song.contrast(1.0, 0.0),
-        contrast_after=song.contrast(*chosen),
-        confidence=song.agreement(*chosen),
-        shift_s=float(np.abs((speed - 1) * ends + offset).max()),
-        unique=unique,
-    )
+    return song.alignment(*chosen, unique)
 
 
 class _Song:
@@ -164,6 +144,20 @@ class _Song:
         frames = (times + FLUX_DELAY_S) * self.fps - 0.5
         found = np.interp(frames, np.arange(len(self.onsets)), self.onsets, left=0, right=0)
         return np.asarray(found, dtype=np.float64)
+
+    def alignment(self, speed: float, offset: float, unique: bool) -> Alignment:
+        """Return a place with what speaks for it."""
+        ends = np.array([self.beats[0], self.beats[-1]])
+        return Alignment(
+            offset_s=offset,
+            speed=speed,
+            contrast_before=self.contrast(1.0, 0.0),
+            contrast_after=self.contrast(speed, offset),
+            confidence=self.agreement(speed, offset),
+            shift_s=float(np.abs((speed - 1) * ends + offset).max()),
+            unique=unique,
+            better_s=None,
+        )
 
     def score(self, speed: float, offset: float) -> float:
         """Return the mean strength over all beats; those outside the audio count 0."""

@@ -224,6 +224,11 @@ def _judged(name: str, odd: list[Finding], alignment: Alignment | None) -> Itera
         what = f"An offset of {alignment.offset_s:+.3f} s{speed} would align the beats"
         kind = "offset" if alignment.speed == 1 else "speed"
         yield Finding(kind, name, f"{what} ({_contrast(alignment)}){more}.")
+    elif alignment.better_s is not None:
+        what = (
+            f"The beats lie on the music, but onsets {alignment.better_s:+.3f} s away are stronger"
+        )
+        yield Finding("stronger_elsewhere", name, f"{what}: listen whether these are off-beats.")
 
 
 def _contrast(a: Alignment) -> str:

@@ -32,6 +32,7 @@ KINDS = {
     "duration_differs": "warning",
     "tempo_differs": "warning",
     "alignment_unclear": "warning",
+    "stronger_elsewhere": "warning",
     "beat_before_audio": "warning",
     "beat_gap": "warning",
     "beat_too_many": "warning",
