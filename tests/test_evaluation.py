@@ -164,7 +164,9 @@ def test_means_medians_and_tracks_that_never_lock():
     assert mean["beat_f"] == pytest.approx((1 + 8 / 9 + 0) / 3, abs=1e-4)
     assert mean["lock_s"] == 10  # of 0, 10 and never
     assert mean_scores(rows[1:])["lock_s"] is None  # half of them never did
-    assert level_shares(rows) == {k: {"right": 0.6667, "off_beat": 0.3333}.get(k, 0) for k in LEVELS}
+    assert level_shares(rows) == {
+        k: {"right": 0.6667, "off_beat": 0.3333}.get(k, 0) for k in LEVELS
+    }
 
 
 def test_bootstrap_interval():

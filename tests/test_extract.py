@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from beattrack.activations import Activations
 from beattrack.config import ConfigError, FeatureConfig
 from beattrack.export import ExportError
 from beattrack_runtime.onnx_model import OnnxModel
+from beattrack_trainer.card import model_card
 from beattrack_trainer.cli import app
 from beattrack_trainer.config import load_settings
 from flux_model import drum_loop
@@ -64,6 +66,30 @@ def test_the_command_says_what_is_missing(tmp_path):
     assert isinstance(done.exception, ConfigError)
     done = CliRunner().invoke(app, ["export", "none", "--runs-dir", str(tmp_path)])
     assert isinstance(done.exception, ConfigError) and "none" in str(done.exception)
+
+
+def test_the_card_quotes_scores_of_this_very_file_alone(tmp_path):
+    run, files = exported()
+    model = OnnxModel(files[0])
+    live = dict.fromkeys(("beat_f", "beat_f_emitted", "cmlt", "amlt", "downbeat_f"), 0.125)
+    about = {"run": RUN_ID, "network": model.config.to_dict(), "decoder": model.decoder.to_dict(),
+             "provenance": model.provenance}  # fmt: skip
+    data = {"name": "gtzan", "part": "all", "tracks": 7, "seen_in_training": False}
+    changes = {
+        "this": {},
+        "another mix": {"network": about["network"] | {"flux_mix": 0.1}},
+        "other weights": {"provenance": {"weights_sha256": "0"}},
+        "another run": {"run": "x"},
+    }
+    for name, change in changes.items():
+        (tmp_path / name).mkdir()
+        found = {"model": about | change, "data": data | {"name": name}, "live": live}
+        (tmp_path / name / "scores.json").write_text(json.dumps(found))
+    (tmp_path / "damaged").mkdir()
+    (tmp_path / "damaged" / "scores.json").write_text("{")
+    card = model_card(run, model, 1000, "nothing", tmp_path)
+    assert "| this, all | 7 | 0.125 |" in card
+    assert not [name for name in list(changes)[1:] if name in card]
 
 
 class _Off:

@@ -251,7 +251,7 @@ def test_a_set_that_was_trained_on_gives_its_test_fold_alone(tmp_path):
     ours = subject()  # trained on a set of that name, with fold 0
     test = select(ours, data, None, None)
     assert [t.name for t in test.tracks] == ["t0"]
-    assert test.held_out and not test.seen and "only the 1 test" in test.remark
+    assert test.held_out and not test.seen and "only the test part of fold 0" in test.remark
     validation = select(ours, data, "validation", None)
     assert [t.name for t in validation.tracks] == ["t1"] and not validation.held_out
     everything = select(ours, data, "all", None)

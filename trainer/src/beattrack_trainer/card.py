@@ -45,7 +45,7 @@ All settings: `{run.id}.settings.yaml`.
 
 ## Scores
 
-{_scores(run.id, results)}
+{_scores(run.id, model, results)}
 
 ## Run it
 
@@ -64,14 +64,22 @@ def _tracks(tracks: dict[str, Any]) -> str:
     return ", ".join(f"{count} {part}" for part, count in tracks.items()) + " tracks"
 
 
-def _scores(run_id: str, results: Path) -> str:
-    """Return a table of what ``trainer eval`` found, or that it was not run."""
+def _same(scored: dict[str, Any], model: OnnxModel) -> bool:
+    """Whether the scores are of a file with the same weights and settings."""
+    weights = (scored["provenance"].get("weights_sha256"), model.provenance["weights_sha256"])
+    settings = (scored["network"], scored["decoder"])
+    wanted = (model.config.to_dict(), model.decoder.to_dict())
+    return weights[0] == weights[1] and settings == wanted
+
+
+def _scores(run_id: str, model: OnnxModel, results: Path) -> str:
+    """Return a table of what ``trainer eval`` found of this very model, or that it was not run."""
     rows = []
     for file in sorted(results.glob("*/scores.json")):
         try:
             found = json.loads(file.read_text(encoding="utf-8"))
             live, data = found["live"], found["data"]
-            if found["model"]["run"] != run_id:
+            if found["model"]["run"] != run_id or not _same(found["model"], model):
                 continue
             keys = ("beat_f", "beat_f_emitted", "cmlt", "amlt", "downbeat_f")
             cells = ["-" if live[k] is None else f"{live[k]:.3f}" for k in keys]

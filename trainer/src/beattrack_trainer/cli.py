@@ -44,7 +44,9 @@ def main() -> None:
     except (ValueError, OSError, BeattrackError) as error:
         console.print(f"error: {error}", style="red", markup=False)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as stop:  # typer makes the second of the first
+        if isinstance(stop, SystemExit) and stop.code != 130:
+            raise
         console.print("stopped; the same command goes on from here.", markup=False)
         sys.exit(130)
 

@@ -14,6 +14,7 @@ from beattrack_trainer.data.annotations import read_text
 ID_COLUMNS = ("file", "id", "track")
 DURATION_COLUMNS = ("duration", "seconds")
 BPM_COLUMNS = ("bpm", "tempo")
+GENRE_COLUMNS = ("genre",)
 
 
 @dataclass(frozen=True)
@@ -22,6 +23,7 @@ class TrackInfo:
 
     duration_s: float | None
     bpm: float | None
+    genre: str = ""  # empty where there is none
 
 
 def read_metadata(path: Path) -> dict[str, TrackInfo]:
@@ -35,18 +37,20 @@ def read_metadata(path: Path) -> dict[str, TrackInfo]:
     found: dict[str, TrackInfo] = {}
     try:
         header = [cell.strip().lower() for cell in next(reader)]
-        columns = [_column(header, names) for names in (ID_COLUMNS, DURATION_COLUMNS, BPM_COLUMNS)]
+        wanted = (ID_COLUMNS, GENRE_COLUMNS, DURATION_COLUMNS, BPM_COLUMNS)
+        columns = [_column(header, names) for names in wanted]
         if columns[0] is None:
             raise ValueError(f"'{path}' has no column named {' or '.join(ID_COLUMNS)}.")
         for row in reader:
             if not any(row):
                 continue
-            name, *numbers = (_cell(row, column) for column in columns)
+            name, genre, *numbers = (_cell(row, column) for column in columns)
             where = f"'{path}', line {reader.line_num}"
             if not name or name in found:
                 problem = f"'{name:.60}' stands there twice" if name else "the id is missing"
                 raise ValueError(f"{where}: {problem}.")
-            found[name] = TrackInfo(*(_positive(text, where) for text in numbers))
+            duration, bpm = (_positive(text, where) for text in numbers)
+            found[name] = TrackInfo(duration, bpm, genre)
     except csv.Error as error:
         raise ValueError(f"'{path}', line {reader.line_num}: {error}.") from None
     return found

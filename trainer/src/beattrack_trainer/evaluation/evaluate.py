@@ -14,6 +14,7 @@ from beattrack_runtime.session import load_model
 from beattrack_trainer import __version__
 from beattrack_trainer.data.annotations import read_beats
 from beattrack_trainer.data.folders import DataSet, Track
+from beattrack_trainer.data.pool import DIED
 from beattrack_trainer.evaluation.live import listen
 from beattrack_trainer.evaluation.offline import require_dbn
 from beattrack_trainer.evaluation.parallel import each
@@ -54,8 +55,8 @@ def score_items(model: Path | None, tracks: list[Track], jobs: int = 1) -> Score
     rows: dict[str, Scores] = {}
     skipped: dict[str, str] = {}
     for item, result in each(partial(_score_live, model), tracks, jobs, "Scoring"):
-        if isinstance(result, str):
-            skipped[item.name] = result
+        if result is None or isinstance(result, str):
+            skipped[item.name] = result or DIED
         else:
             rows[item.name] = result
     return Scored(dict(sorted(rows.items())), dict(sorted(skipped.items())))
@@ -119,8 +120,8 @@ def evaluate(
     for item, result in each(
         partial(evaluate_track, task), selection.tracks, jobs, f"{subject.name} on {data.name}"
     ):
-        if isinstance(result, str):
-            skipped[item.name] = result
+        if result is None or isinstance(result, str):
+            skipped[item.name] = result or DIED
         else:
             found[item.name] = result
     if not found:

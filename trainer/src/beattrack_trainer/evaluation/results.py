@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from beattrack_trainer.data.folders import DataSet
+from beattrack_trainer.data.metadata import read_metadata
 from beattrack_trainer.evaluation.evaluate import (
     BOOTSTRAP,
     CONFIDENCE,
@@ -172,19 +173,17 @@ def tracks_csv(evaluation: Evaluation, genres: dict[str, str]) -> str:
 
 
 def read_genres(data: DataSet) -> dict[str, str]:
-    """Return the genre of each track from ``metadata.csv``; empty where there is none.
+    """Return the genre of each track that has one.
 
-    The columns are called ``genre`` and ``id``, ``file`` or ``track``, in any case.
+    From ``metadata.csv``, else the folder under ``tracks/`` that the audio lies in, as in GTZAN.
+    A table that cannot be read gives none; ``trainer check`` says why.
     """
+    known = {t.name: t.audio.parent.name for t in data.tracks() if t.audio.parent != data.track_dir}
     try:
-        with data.metadata.open(newline="", encoding="utf-8", errors="replace") as file:
-            rows = [{k.strip().lower(): v for k, v in r.items() if k} for r in csv.DictReader(file)]
-    except (OSError, csv.Error, AttributeError):
-        return {}
-    key = next((k for k in ("id", "file", "track") if rows and k in rows[0]), None)
-    if key is None or "genre" not in rows[0]:
-        return {}
-    return {Path(r[key] or "").stem: r["genre"] for r in rows if r.get("genre")}
+        table = read_metadata(data.metadata)
+    except ValueError:
+        return known
+    return known | {name: info.genre for name, info in table.items() if info.genre}
 
 
 def by_genre(evaluation: Evaluation, genres: dict[str, str]) -> Iterator[tuple[str, list[Scores]]]:

@@ -118,7 +118,7 @@ def select(subject: Subject, data: DataSet, part: str | None, limit: int | None)
             f"'{subject.name}' was trained on {data.name} with fold={fold}, which leaves no "
             f"{part} tracks; score another set, or say --part all to score what it has seen."
         )
-    remark = f"{data.name} was trained on: only the {len(chosen)} {part} tracks of fold {fold}"
+    remark = f"{data.name} was trained on: only the {part} part of fold {fold} is scored"
     return Selection(_thin(chosen, limit), part, True, remark)
 
 

@@ -110,10 +110,13 @@ def choose(model: Path, run: Run, jobs: int) -> Choice:
         return default_choice(f"the run's validation tracks are not at hand ({error})")
     if not items:
         return default_choice("the run was trained on all folds and has no validation tracks")
-    results = list(each(partial(_item_row, model), items, jobs, "Thresholds"))
-    best = best_pair(mean_row([row for _, row in results]))
+    answers = each(partial(_item_row, model), items, jobs, "Thresholds")
+    rows = [row for _, row in answers if row is not None]
+    if not rows:
+        return default_choice("not one of the run's validation tracks could be read")
+    best = best_pair(mean_row(rows))
     where = ", ".join(run.settings().data.data)
-    return Choice(*best, f"chosen on the validation fold of {where}", len(items))
+    return Choice(*best, f"chosen on the validation fold of {where}", len(rows))
 
 
 def _item_row(model: Path, item: Item) -> Row:
