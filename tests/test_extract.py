@@ -167,8 +167,8 @@ def test_a_killed_export_leaves_nothing_that_is_believed(tmp_path):
 
 def test_an_export_is_made_again_only_when_it_differs(monkeypatch):
     run, files = exported()
-    commit = OnnxModel(files[0]).provenance["commit"]
-    monkeypatch.setattr(extract, "_commit", lambda: commit)
+    noted = OnnxModel(files[0]).provenance["commit"]
+    monkeypatch.setattr(extract, "commit", lambda: noted)
     same = extract.ExportSettings(flux_mix=0.9, licence="<b>CC BY</b>")
     assert extract.is_export_of(files[0], run, same)
     assert not extract.is_export_of(files[0], run, extract.ExportSettings(flux_mix=0.9))
