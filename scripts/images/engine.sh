@@ -32,6 +32,7 @@ answers() { timeout 20 "$@" version --format '{{.Server.Version}}' >/dev/null 2>
 client() {
     local name version
     for name in "$(command -v docker || true)" /usr/bin/docker /usr/local/bin/docker; do
+        name=$(readlink -f "$name") # the one on PATH may be the link that an earlier start made
         [ -x "$name" ] || continue
         version=$("$name" version --format '{{.Client.Version}}' 2>/dev/null || true)
         if "$name" buildx version >/dev/null 2>&1 || [ "${version%%.*}" -lt 23 ] 2>/dev/null; then
