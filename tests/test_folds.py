@@ -75,7 +75,7 @@ def test_folds_are_trained_scored_and_shown(base, monkeypatch):
     rows = list(csv.DictReader((group / "folds.csv").open()))
     assert [r["fold"] for r in rows] == ["0", "3", "mean", "sd"]
     shown = console.export_text()
-    assert "downbeat_f" in shown and "mean" in shown
+    assert "down F" in shown and "mean" in shown
     # The same command finds all done: nothing is trained nor scored again.
     monkeypatch.setattr("beattrack_trainer.evaluation.evaluate.score_items", None)
     again = train_folds(asked(base, "fold=[0,3]"), Console(stderr=True))

@@ -27,7 +27,15 @@ from beattrack_trainer.data.folds import FOLDS
 from beattrack_trainer.training.excerpts import open_parts
 from beattrack_trainer.training.runs import Run, digest, identity, make_run_id
 
-SHOWN = ("beat_f", "downbeat_f", "beat_f_emitted", "cmlt", "amlt", "tempo_acc1", "latency_ms")
+SHOWN = {
+    "beat_f": "beat F",
+    "downbeat_f": "down F",
+    "beat_f_emitted": "emitted F",
+    "cmlt": "CMLt",
+    "amlt": "AMLt",
+    "tempo_acc1": "tempo",
+    "latency_ms": "late ms",
+}
 TEST = "test.json"
 COMMAND = [sys.executable, "-m", "beattrack_trainer.cli"]
 STOP_S = 120.0  # a fold that is asked to stop has this long to save
@@ -231,7 +239,7 @@ def aggregate(scored: dict[int, dict[str, Any]]) -> dict[str, Any]:
 def table(result: dict[str, Any]) -> Table:
     """Return a row for each fold, then the mean and the standard deviation over folds."""
     shown = Table(title=f"{result['group']}: test folds, live path")
-    for name in ("fold", "tracks", *SHOWN):
+    for name in ("fold", "tracks", *SHOWN.values()):
         shown.add_column(name, justify="right")
 
     def cells(row: dict[str, Any]) -> list[str]:

@@ -20,6 +20,7 @@ from beattrack_trainer.config import Settings, TrainConfig
 from beattrack_trainer.training.runs import NOTE, SETTINGS, WEIGHTS, Run
 
 LARGEST = 10**9  # bytes of a model that is fetched
+FINISH_S = 120.0  # for what is not sent yet at the end
 INIT_S = 30.0  # to reach the server at the start
 _NAME = re.compile(r"([\w.-]+/){0,2}[\w.-]+")
 
@@ -60,8 +61,8 @@ def choose_mode(config: TrainConfig) -> str:
 def follow(run: Run, settings: Settings, console: Console) -> Iterator[WandbLogger | None]:
     """Give Lightning's W&B logger for a run while it trains; None where there is none.
 
-    Without a network the run goes on offline. One that fails in the middle is retried by the SDK in
-    the background; what could not be sent stays under ``<run>/wandb``.
+    Without a network at the start the run goes on offline. One that fails later is retried by the
+    SDK in the background, and waited for FINISH_S at the end; all stays under ``<run>/wandb``.
     """
     mode = choose_mode(settings.train)
     if mode == "disabled" or rank_zero_only.rank != 0:
@@ -84,8 +85,8 @@ def follow(run: Run, settings: Settings, console: Console) -> Iterator[WandbLogg
     finally:
         folder = Path(logger.experiment.dir).parent
         wandb.finish(exit_code=code)
-        wandb.teardown()  # finish() alone returns before the last records are on disk
         if mode == "offline":
+            wandb.teardown()  # finish() alone returns before the last records are on disk
             console.print(f"W&B ran offline; send it with: wandb sync {_short(folder)}",
                           markup=False, highlight=False, soft_wrap=True)  # fmt: skip
 
@@ -110,7 +111,11 @@ def _logger(run: Run, settings: Settings, mode: str) -> WandbLogger:
         tags=[f"fold-{config.fold}", settings.model.model],
         config=settings.to_dict(),
         settings=wandb.Settings(
-            silent=True, console="off", init_timeout=INIT_S, finish_timeout=120, summary_timeout=10
+            silent=True,
+            console="off",
+            init_timeout=INIT_S,
+            finish_timeout=FINISH_S,
+            summary_timeout=10,
         ),
     )
 
