@@ -30,7 +30,7 @@ from flux_model import drum_loop
 from helpers_trainer import write_set
 
 FAST = ("model=tcn dim=16 depth=4 dropout=0.0 steps=60 batch_size=4 frames=500 warmup_steps=10 "
-        "threads=1 validate_every=30 learning_rate=5e-3 average_decay=0.9 wandb=disabled "
+        "threads=1 validate_every=30 learning_rate=5e-3 average_decay=0.9 wandb=disabled workers=0 "
         "pictures=0").split()  # fmt: skip
 # Quick, and not meant to learn anything.
 TINY = "batch_size=1 frames=200 depth=2 warmup_steps=2 validation_tracks=1".split()

@@ -77,7 +77,7 @@ class TrainConfig(Config):
     accelerator: str = "auto"  # auto, cpu or gpu
     devices: str = "auto"  # GPUs, or processes on the CPU: a number; auto: every GPU that is seen
     nodes: int = 1  # machines of one run, started by torchrun or SLURM
-    workers: int = 0  # processes that prepare excerpts, for each device; 0: training does it
+    workers: int = 1  # processes that prepare excerpts, for each device; 0: training does it
     threads: int = 2  # of torch on the CPU
 
     def __post_init__(self) -> None:

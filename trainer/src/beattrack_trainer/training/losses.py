@@ -37,7 +37,7 @@ def shift_tolerant_bce(
     At the frame of a beat (where the widened target peaks) the highest logit within ``tolerance``
     frames is what counts. Elsewhere that highest logit must be low, except within twice the
     tolerance of a beat, where a peak that answers the beat may be seen. (Foscarin, Schlüter,
-    Widmer: Beat this! Accurate beat tracking without DBN postprocessing, ISMIR 2024, section 3.3.)
+    Widmer: Beat this! Accurate beat tracking without DBN postprocessing, ISMIR 2024.)
 
     What it gives up in a causal network is timing: an answer up to ``tolerance`` frames late costs
     nothing, and a late answer is the easier one. The bias shows as ``error_ms`` in an evaluation;
