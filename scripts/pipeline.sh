@@ -2,16 +2,17 @@
 # From nothing to a model that tracks the bundled song: pipeline.sh [DIR]
 # Every stage goes on where it was stopped. The environment may set the size: PIPELINE_MINUTES of
 # audio in tracks of PIPELINE_SECONDS, PIPELINE_STEPS of training, PIPELINE_JOBS processes. The
-# words in PIPELINE_SYNTH, PIPELINE_TRAIN and PIPELINE_EVAL are added to those commands.
-# PIPELINE_BIN is the folder of the programs.
+# words in PIPELINE_SYNTH and PIPELINE_EVAL are added to those commands, those in PIPELINE_TRAIN
+# replace the settings of training. PIPELINE_BIN is the folder of the programs.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 dir=${1:-data/pipeline}
 minutes=${PIPELINE_MINUTES:-24} seconds=${PIPELINE_SECONDS:-36}
-steps=${PIPELINE_STEPS:-600} jobs=${PIPELINE_JOBS:-2} bin=${PIPELINE_BIN:-.venv-test/bin}
+steps=${PIPELINE_STEPS:-400} jobs=${PIPELINE_JOBS:-2} bin=${PIPELINE_BIN:-.venv-test/bin}
 read -ra more_synth <<<"${PIPELINE_SYNTH:-}"
-read -ra more_train <<<"${PIPELINE_TRAIN:-}"
+# few steps: a short warm-up, and an average that forgets the start
+read -ra settings <<<"${PIPELINE_TRAIN:-warmup_steps=50 learning_rate=0.003 average_decay=0.99 validate_every=200}"
 read -ra more_eval <<<"${PIPELINE_EVAL:-}"
 song=runtime/demo/relaxation_piece.ogg
 took=()
@@ -34,7 +35,7 @@ stage synth "$bin/trainer" synth "$dir/set" --seed 1 --jobs "$jobs" --seconds "$
 stage check "$bin/trainer" check data="$dir/set"
 stage preprocess "$bin/trainer" preprocess data="$dir/set" --jobs "$jobs"
 stage train "$bin/trainer" train data="$dir/set" run_id=pipeline runs_dir="$dir/runs" \
-    model=tcn steps="$steps" threads="$jobs" ${more_train[@]+"${more_train[@]}"}
+    model=tcn steps="$steps" threads="$jobs" "${settings[@]}"
 stage eval "$bin/trainer" eval pipeline --runs-dir "$dir/runs" --save-dir "$dir/results" \
     --data "$dir/set" --jobs "$jobs" ${more_eval[@]+"${more_eval[@]}"}
 stage export "$bin/trainer" export pipeline --runs-dir "$dir/runs" --save-dir "$dir" \

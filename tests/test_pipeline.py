@@ -33,11 +33,11 @@ def size(**words: str) -> dict[str, str]:
         "PIPELINE_BIN": str(Path(sys.executable).parent),
         "PIPELINE_MINUTES": f"{TRACKS * 14 / 60:.3f}",
         "PIPELINE_SECONDS": "14",
-        "PIPELINE_STEPS": "40",
+        "PIPELINE_STEPS": "100",
         "PIPELINE_JOBS": "1",
         "PIPELINE_SYNTH": f"--soundfont {font}",
         "PIPELINE_TRAIN": "frames=300 batch_size=2 dim=16 depth=4 warmup_steps=5 "
-        "validate_every=40 validation_tracks=1 pictures=0 wandb=disabled",
+        "validate_every=100 validation_tracks=1 pictures=0 wandb=disabled",
         "PIPELINE_EVAL": "--no-dbn",
         **words,
     }
@@ -118,7 +118,7 @@ def test_pipeline_from_nothing_to_beats_killed_on_the_way(tmp_path: Path):
 def _check_results(out: Path, printed: str) -> None:
     log = rows(out / "runs" / "pipeline" / "metrics.csv")
     losses = [float(r["train/loss"]) for r in log if r["train/loss"]]
-    assert losses[-1] < losses[0]
+    assert len(losses) == 4 and np.mean(losses[2:]) < losses[0]
     (scores,) = (json.loads(p.read_text()) for p in (out / "results").rglob("scores.json"))
     folds = dict(line.split("\t") for line in (out / "set/folds.tsv").read_text().splitlines()[1:])
     held = [name for name, fold in folds.items() if fold == "0"]
