@@ -69,15 +69,13 @@ def follow(run: Run, settings: Settings, console: Console) -> Iterator[WandbLogg
         yield None
         return
     wandb = _sdk()
-    logger = _logger(run, settings, mode)
     try:
-        _ = logger.experiment
+        logger = _logger(run, settings, mode)
     except (wandb.errors.Error, OSError, TimeoutError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         console.print(f"W&B cannot be reached, so the run stays offline: {reason}", markup=False)
         wandb.teardown()
         mode, logger = "offline", _logger(run, settings, "offline")
-        _ = logger.experiment
     code = 1
     try:
         yield logger
@@ -97,15 +95,17 @@ def _short(folder: Path) -> Path:
 
 
 def _logger(run: Run, settings: Settings, mode: str) -> WandbLogger:
-    """Return the logger; nothing is started before its ``experiment`` is asked for."""
+    """Start the run in W&B and return Lightning's logger of it. Raises what wandb.init does."""
     wandb = _sdk()
     config = settings.train
     in_sweep = "WANDB_SWEEP_ID" in os.environ  # the agent has chosen the id then
-    return WandbLogger(
+    # Started here: Lightning would pass on a setting that the SDK warns of.
+    started = wandb.init(
         project=config.project_name,
         name=run.id,
         id=None if in_sweep else run.id,
-        save_dir=str(run.path),
+        resume="allow",
+        dir=str(run.path),
         mode=mode,
         group=config.group or None,
         tags=[f"fold-{config.fold}", settings.model.model],
@@ -118,6 +118,9 @@ def _logger(run: Run, settings: Settings, mode: str) -> WandbLogger:
             summary_timeout=10,
         ),
     )
+    started.define_metric("trainer/global_step")
+    started.define_metric("*", step_metric="trainer/global_step", step_sync=True)
+    return WandbLogger(experiment=started, save_dir=str(run.path))
 
 
 def keep_model(run: Run, logger: WandbLogger | None, config: TrainConfig, best: bool) -> None:
