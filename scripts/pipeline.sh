@@ -43,7 +43,8 @@ stage export "$bin/trainer" export pipeline --runs-dir "$dir/runs" --save-dir "$
 stage beattrack "$bin/beattrack" --file "$song" --model "$dir/pipeline.onnx" \
     --beats "$dir/song.beats"
 
-printf '\n%s\n' "${took[@]}"
+printf '\n'
+printf '%s\n' "${took[@]}"
 "$bin/python" - "$dir" <<'END'
 import json
 import sys

@@ -334,6 +334,13 @@ def onset_offsets(audio: np.ndarray, beats: np.ndarray) -> np.ndarray:
 
 
 @needs_renderer
+def test_mma_works_in_a_relative_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    Path("scratch").mkdir()
+    assert synth_mma.mma_score(20.0, Path("scratch"), np.random.default_rng(0)).notes
+
+
+@needs_renderer
 def test_rendered_drums_sound_on_their_labels(tmp_path: Path):
     rng = np.random.default_rng(0)
     times = 0.2 + synth_midi.tempo_curve(64, 110.0, rng)

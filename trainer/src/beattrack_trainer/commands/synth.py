@@ -60,5 +60,6 @@ def synth(
         f"{len(report.failures)} skipped.",
         markup=False,
     )
-    if not report.tracks:
+    if len(report.failures) >= len(report.tracks):
+        console.print("error: too many tracks failed; the reasons stand above.", style="red")
         raise typer.Exit(1)

@@ -203,8 +203,8 @@ def run_mma(lines: Sequence[str], folder: Path) -> Path:
     """Run MMA over a song text in ``folder``; returns the MIDI file. Raises ``SynthError``."""
     source, target = folder / "song.mma", folder / "song.mid"
     source.write_text("\n".join(lines) + "\n")
-    command = [find_program("mma"), "-f", str(target), str(source)]
     # its own folder is the working folder: MMA looks for its database and rc files there too
+    command = [find_program("mma"), "-f", target.name, source.name]
     done = subprocess.run(
         command, capture_output=True, text=True, timeout=120, check=False, cwd=folder
     )
