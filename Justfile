@@ -71,7 +71,7 @@ lock: _test-env
 starter-model groove pop909 jobs="2": _test-env
     bash scripts/starter_model.sh {{groove}} {{pop909}} {{jobs}}
 
-# Render a small set, train on it, evaluate, export and track the bundled song: some 15 minutes
+# Render a small set, train on it, evaluate, export and track the bundled song: some 7 minutes
 pipeline dir="data/pipeline": _test-env
     @bash scripts/pipeline.sh {{dir}}
 

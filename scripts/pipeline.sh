@@ -8,8 +8,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 
 dir=${1:-data/pipeline}
-minutes=${PIPELINE_MINUTES:-24} seconds=${PIPELINE_SECONDS:-36}
-steps=${PIPELINE_STEPS:-400} jobs=${PIPELINE_JOBS:-2} bin=${PIPELINE_BIN:-.venv-test/bin}
+minutes=${PIPELINE_MINUTES:-40} seconds=${PIPELINE_SECONDS:-36}
+steps=${PIPELINE_STEPS:-900} jobs=${PIPELINE_JOBS:-2} bin=${PIPELINE_BIN:-.venv-test/bin}
 read -ra more_synth <<<"${PIPELINE_SYNTH:-}"
 # few steps: a short warm-up, and an average that forgets the start
 read -ra settings <<<"${PIPELINE_TRAIN:-warmup_steps=50 learning_rate=0.003 average_decay=0.99 validate_every=200}"
@@ -35,7 +35,7 @@ stage synth "$bin/trainer" synth "$dir/set" --seed 1 --jobs "$jobs" --seconds "$
 stage check "$bin/trainer" check data="$dir/set"
 stage preprocess "$bin/trainer" preprocess data="$dir/set" --jobs "$jobs"
 stage train "$bin/trainer" train data="$dir/set" run_id=pipeline runs_dir="$dir/runs" \
-    model=tcn steps="$steps" threads="$jobs" "${settings[@]}"
+    model=tcn steps="$steps" threads=1 "${settings[@]}"
 stage eval "$bin/trainer" eval pipeline --runs-dir "$dir/runs" --save-dir "$dir/results" \
     --data "$dir/set" --jobs "$jobs" ${more_eval[@]+"${more_eval[@]}"}
 stage export "$bin/trainer" export pipeline --runs-dir "$dir/runs" --save-dir "$dir" \
