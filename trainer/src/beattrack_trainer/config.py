@@ -78,7 +78,7 @@ class TrainConfig(Config):
     devices: str = "auto"  # GPUs, or processes on the CPU: a number; auto: every GPU that is seen
     nodes: int = 1  # machines of one run, started by torchrun or SLURM
     workers: int = 1  # processes that prepare excerpts, for each device; 0: training does it
-    threads: int = 2  # of torch on the CPU
+    threads: int = 1  # of torch on the CPU; more than the free cores make it many times slower
 
     def __post_init__(self) -> None:
         for key in ("steps", "batch_size", "validate_every", "validation_tracks",

@@ -121,10 +121,16 @@ def _sections(folder: Path, path: Path, times: Floats) -> tuple[tuple[float, str
 def carried(moments: Floats, source: Floats, target: Floats) -> Floats | None:
     """Moments (s) on the time line of one copy of a song, given on that of another.
 
-    ``source`` and ``target`` are the beats of both. The shift is the one that brings most beats
-    together; None when fewer than half of them meet.
+    ``source`` and ``target`` are the beats of both. Where they are as many, each is taken for the
+    same beat, whatever the speed of the copies; else the shift counts that brings most of them
+    together, and None is returned when fewer than half meet.
     """
-    shifts = np.unique((target[:12, None] - source[None, :12]).round(2))
+    if len(source) == len(target):
+        before = np.minimum(moments - source[0], 0.0)
+        after = np.maximum(moments - source[-1], 0.0)
+        carried_over: Floats = np.interp(moments, source, target) + before + after
+        return carried_over
+    shifts = np.unique((target[:32, None] - source[None, :32]).round(2))
     best, shift = 0.0, 0.0
     for candidate in shifts:
         moved = source + candidate
