@@ -94,6 +94,15 @@ def test_corrected_beats_are_preferred_and_sections_carried_over(tmp_path: Path)
     assert starts[1:] == pytest.approx([grid.times[12], grid.times[36]], abs=0.02)
 
 
+def test_sections_are_carried_between_copies_of_other_speed_and_length():
+    source = 0.5 * np.arange(100)
+    moments = np.array([-1.0, 10.0, 49.5, 52.0])
+    faster = 2 + 0.4 * np.arange(100)
+    assert harmonix.carried(moments, source, faster) == pytest.approx([1.0, 10.0, 41.6, 44.1])
+    assert harmonix.carried(moments, source, source[7:] + 3) == pytest.approx(moments + 3)
+    assert harmonix.carried(moments, source, 0.37 * np.arange(90)) is None
+
+
 def test_beats_before_the_recording_are_left_out(tmp_path: Path):
     folder = write_set(tmp_path, 1)
     path = folder / "beats_corrected" / "0000_song.beats"
