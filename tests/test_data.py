@@ -2,11 +2,13 @@
 
 import pytest
 
-from beattrack.config import ConfigError
+from beattrack.config import ConfigError, FeatureConfig
+from beattrack.subbands import CURVES
 from beattrack_trainer.config import DataConfig
 from beattrack_trainer.data.annotations import read_beats
 from beattrack_trainer.data.folders import open_data_sets
 from beattrack_trainer.data.folds import split
+from beattrack_trainer.data.store import check_curves
 
 
 def open_set(folder):
@@ -33,3 +35,18 @@ def test_folds_part_the_tracks():
         assert sorted(parts.training + parts.validation + parts.test) == sorted(names)
     assert split(names, {}, 8).training == tuple(sorted(names))
     assert split(names, {"t0": 5}, 5).test.count("t0") == 1
+
+
+def test_other_subband_curves_are_refused(tmp_path):
+    features = FeatureConfig(bpfed=True)
+    for source in features.sources:
+        (tmp_path / f"{source}.csv").write_bytes((CURVES / f"{source}.csv").read_bytes())
+    check_curves(str(tmp_path), features)
+    check_curves("nowhere", FeatureConfig())  # of no interest where nothing is filtered
+    with (tmp_path / "drums.csv").open("a") as file:
+        file.write("20000,0.5\n")
+    with pytest.raises(ConfigError, match="not the installed one"):
+        check_curves(str(tmp_path), features)
+    (tmp_path / "bass.csv").unlink()
+    with pytest.raises(ConfigError, match="No such file"):
+        check_curves(str(tmp_path), features)

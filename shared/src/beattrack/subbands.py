@@ -16,12 +16,13 @@ from numpy.typing import NDArray
 
 from beattrack.config import SOURCES
 
+CURVES = resources.files("beattrack") / "data" / "subbands"
+
 
 def _curve_text(source: str) -> str:
     if source not in SOURCES:
         raise ValueError(f"Unknown source '{source}': it must be one of {', '.join(SOURCES)}.")
-    file = resources.files("beattrack") / "data" / "subbands" / f"{source}.csv"
-    return file.read_text(encoding="utf-8")
+    return (CURVES / f"{source}.csv").read_text(encoding="utf-8")
 
 
 def load_curve(source: str, frequencies: NDArray[np.float64]) -> NDArray[np.float32]:

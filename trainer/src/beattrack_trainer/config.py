@@ -42,6 +42,7 @@ class DataConfig(Config):
     path_metadata: str = ""  # usually <base>/metadata.csv
     path_bpf_feature_dir: str = ""  # usually <base>/features/bpf-<sources>
     path_no_demixed_feature_dir: str = ""  # usually <base>/features/plain
+    bpf_band_dir: str = ""  # of sub-band curves; checked to be those that the runtime has too
 
 
 @dataclass(frozen=True)

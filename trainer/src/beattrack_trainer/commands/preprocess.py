@@ -24,8 +24,10 @@ def preprocess(settings: Words = None, config: File = None, jobs: Jobs = 1) -> N
     from beattrack_trainer.data.folders import open_data_sets
     from beattrack_trainer.data.preprocess import prepare
     from beattrack_trainer.data.preprocess import preprocess as start
+    from beattrack_trainer.data.store import check_curves
 
     chosen = load_settings(settings or [], config)
+    check_curves(chosen.data.bpf_band_dir, chosen.features)
     sets = open_data_sets(chosen.data)
     for data in sets:  # all are looked at before hours go into the first
         prepare(data, chosen.features)

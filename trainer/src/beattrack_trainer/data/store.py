@@ -28,12 +28,35 @@ from numpy.typing import NDArray
 
 from beattrack.config import ConfigError, FeatureConfig
 from beattrack.features import feature_bins
-from beattrack.subbands import curves_hash
+from beattrack.subbands import CURVES, curves_hash
 
 FORMAT = 2
 NOTE = "store.json"
 SKIPPED = "skipped.json"
 _TEMPORARY = ".part-"
+
+
+def check_curves(folder: str, features: FeatureConfig) -> None:
+    """Refuse a ``bpf_band_dir`` whose curves are not the installed ones.
+
+    Training and runtime weight the spectrum with the same curves, so there is one place for them.
+
+    Raises:
+        ConfigError: a curve of the sources is missing there, or it differs.
+    """
+    if not folder or not features.bpfed:
+        return
+    for source in features.sources:
+        name = f"{source}.csv"
+        try:
+            same = (Path(folder) / name).read_bytes() == (CURVES / name).read_bytes()
+        except OSError as error:
+            raise ConfigError(f"bpf_band_dir: '{folder}/{name}': {error.strerror}.") from None
+        if not same:
+            raise ConfigError(
+                f"The curve '{folder}/{name}' is not the installed one; copy the curves to "
+                f"'{CURVES}', from which the runtime takes them too."
+            )
 
 
 def feature_hash(features: FeatureConfig) -> str:

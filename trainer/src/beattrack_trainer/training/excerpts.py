@@ -14,7 +14,7 @@ from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack_trainer.config import AugmentConfig, Settings, TrainConfig
 from beattrack_trainer.data.folders import open_data_sets
 from beattrack_trainer.data.folds import read_folds, split
-from beattrack_trainer.data.store import FeatureStore
+from beattrack_trainer.data.store import FeatureStore, check_curves
 from beattrack_trainer.training.augment import Augmenter, stretch, stretch_factor
 from beattrack_trainer.training.targets import pulse_targets, tempo_targets
 
@@ -44,6 +44,7 @@ def open_parts(settings: Settings) -> Parts:
             too few.
     """
     parts: dict[str, list[Item]] = {"training": [], "validation": [], "test": []}
+    check_curves(settings.data.bpf_band_dir, settings.features)
     for data in open_data_sets(settings.data):
         store = FeatureStore.open(data.feature_dir(settings.features))
         store.require(settings.features)
