@@ -45,13 +45,15 @@ class BarPointerFilter:
     def __init__(self, config: DecoderConfig, fps: float) -> None:
         self.config = config
         self._fps = fps
-        # float32 [classes, tempi]: which tempo classes speak for a tempo, made at the first frame
-        self._tempo_window: NDArray[np.float32] | None = None
+        # how many tempo classes there are and what `_tempo_window` says, from the first frame on
+        self._window: tuple[int, NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]] | None = (
+            None
+        )
         self.space = build_state_space(config, fps)
         space = self.space
         self._no_evidence = np.ones(len(space.periods), dtype=np.float32)
         self._tails = np.concatenate([space.ends - 1, space.ends])
-        self._downbeats = np.flatnonzero(space.slot_position == 1)
+        self._downbeat = space.slot_position[:, None] == 1
         log_period = np.log(space.periods)
         self._log_period = log_period[space.tempo_of]
         # for each tempo the states, a stretch of the row, of all tempi near it
@@ -105,7 +107,7 @@ class BarPointerFilter:
         leaving = tails[:, 1] + leave_early
         entering = self._slot_change @ leaving @ self._tempo_change
         entering += self._new_pulse
-        entering *= self._beat_likelihood(beat, downbeat)[:, None]
+        entering *= self._beat_likelihood(beat, downbeat)
         np.multiply(old[:, :-1], scale.take(space.tempo_of[:-1]), out=new[:, 1:])
         new[:, space.ends] = before_end - leave_early
         new[:, space.starts] = entering
@@ -118,12 +120,10 @@ class BarPointerFilter:
         """Return the likelihood of each tempo of the states up to a factor, float32 [tempi]."""
         if tempo is None or not len(tempo):
             return self._no_evidence
-        if self._tempo_window is None or len(self._tempo_window) != len(tempo):
-            classes = np.arange(1, len(tempo) + 1)[:, None]
-            away = np.log2(classes * self.space.periods / (60 * self._fps)) / TEMPO_WIDTH
-            window = np.exp(-0.5 * away**2)
-            self._tempo_window = (window / window.sum(axis=0)).astype(np.float32)
-        share: NDArray[np.float32] = tempo @ self._tempo_window
+        if self._window is None or self._window[0] != len(tempo):
+            self._window = len(tempo), *self._tempo_window(len(tempo))
+        _, classes, weights, starts = self._window
+        share: NDArray[np.float32] = np.add.reduceat(tempo.take(classes) * weights, starts)
         most = share.max()
         if not 0 < most < np.inf:  # also of NaN
             return self._no_evidence
@@ -132,17 +132,34 @@ class BarPointerFilter:
         share **= self.config.tempo_power
         return share
 
+    def _tempo_window(
+        self, classes: int
+    ) -> tuple[NDArray[np.intp], NDArray[np.float32], NDArray[np.intp]]:
+        """Return which tempo classes speak for each tempo and how much, tempo after tempo.
+
+        The classes and weights of tempo i begin at the i-th start. A tempo beyond the classes
+        is spoken for by the nearest.
+        """
+        number = np.arange(1, classes + 1)
+        away = np.log2(number * self.space.periods[:, None] / (60 * self._fps)) / TEMPO_WIDTH
+        near = np.abs(away) < 5  # beyond, a weight would be below 1e-5 of the highest
+        near[np.arange(len(away)), np.abs(away).argmin(axis=1)] = True
+        tempo, which = np.nonzero(near)
+        weights = np.exp(-0.5 * away[near] ** 2)
+        starts = np.searchsorted(tempo, np.arange(len(away)))
+        sums = np.maximum(np.add.reduceat(weights, starts), np.finfo(np.float32).tiny)
+        return which, (weights / sums[tempo]).astype(np.float32), starts
+
     def _beat_likelihood(self, beat: float, downbeat: float) -> NDArray[np.float32]:
-        """Return the likelihood of a beat of each slot relative to no beat, float32 [slots]."""
+        """Return the likelihood of a beat of each slot relative to no beat, float32 [slots, 1]."""
         config = self.config
         beat = min(max(beat, CLIP), 1 - CLIP)
         share = min(max(downbeat / beat, SHARE_CLIP), 1 - SHARE_CLIP)
         ratio = config.beat_gain * (beat / (1 - beat)) ** config.beat_power
         expected = config.downbeat_share
         plain = ratio * ((1 - share) / (1 - expected)) ** config.downbeat_power
-        ratios = np.full(len(self.space.slot_beats), plain)
-        ratios[self._downbeats] = ratio * (share / expected) ** config.downbeat_power
-        return ratios.astype(np.float32)
+        first = ratio * (share / expected) ** config.downbeat_power
+        return np.where(self._downbeat, np.float32(first), np.float32(plain))
 
     def _read(self, marginal: NDArray[np.float32]) -> Estimate:
         """Read the likeliest tempo and phase, refined by the belief around it.
