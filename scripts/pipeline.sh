@@ -9,7 +9,7 @@ cd "$(dirname "$0")/.."
 
 dir=${1:-data/pipeline}
 minutes=${PIPELINE_MINUTES:-40} seconds=${PIPELINE_SECONDS:-36}
-steps=${PIPELINE_STEPS:-900} jobs=${PIPELINE_JOBS:-2} bin=${PIPELINE_BIN:-.venv-test/bin}
+steps=${PIPELINE_STEPS:-500} jobs=${PIPELINE_JOBS:-2} bin=${PIPELINE_BIN:-.venv-test/bin}
 read -ra more_synth <<<"${PIPELINE_SYNTH:-}"
 # few steps: a short warm-up, and an average that forgets the start
 read -ra settings <<<"${PIPELINE_TRAIN:-warmup_steps=50 learning_rate=0.003 average_decay=0.99 validate_every=200}"
