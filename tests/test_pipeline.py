@@ -75,8 +75,8 @@ def rows(path: Path) -> list[dict[str, str]]:
 def test_pipeline_from_nothing_to_beats_killed_on_the_way(tmp_path: Path):
     out = tmp_path / "out"
     tracks, store = out / "set" / "tracks", out / "set" / "features" / "plain"
-    kill_when(out, lambda: len(list(tracks.glob("*.ogg"))) >= 2, "synth")
-    kept = {p.name: p.stat().st_mtime_ns for p in tracks.glob("*.ogg")}
+    kill_when(out, lambda: len(list(tracks.glob("[!.]*.ogg"))) >= 2, "synth")
+    kept = {p.name: p.stat().st_mtime_ns for p in tracks.glob("[!.]*.ogg")}
     for name in kept:  # what is there is whole
         audio, _ = soundfile.read(tracks / name)
         beats = np.loadtxt(out / "set" / "beats" / name.replace(".ogg", ".beats"))
@@ -85,12 +85,12 @@ def test_pipeline_from_nothing_to_beats_killed_on_the_way(tmp_path: Path):
     table = out / "set" / "metadata.csv"
     named = {f"{r['id']}.ogg" for r in rows(table)} if table.exists() else set()
     assert named <= set(kept)
-    kill_when(out, lambda: len(list(store.glob("tracks/*.npy"))) >= 3, "preprocess")
-    now = {p.name: p.stat().st_mtime_ns for p in tracks.glob("*.ogg")}
+    kill_when(out, lambda: len(list(store.glob("tracks/[!.]*.npy"))) >= 3, "preprocess")
+    now = {p.name: p.stat().st_mtime_ns for p in tracks.glob("[!.]*.ogg")}
     assert all(now[name] == kept[name] for name in named)
     assert {f"{r['id']}.ogg" for r in rows(table)} == set(now)
     assert not (out / "set" / ".scratch").exists()
-    stored = {p: p.stat().st_mtime_ns for p in sorted(store.glob("tracks/*.npy"))}
+    stored = {p: p.stat().st_mtime_ns for p in sorted(store.glob("tracks/[!.]*.npy"))}
 
     done = subprocess.run(
         ["bash", "scripts/pipeline.sh", str(out)],
@@ -105,8 +105,8 @@ def test_pipeline_from_nothing_to_beats_killed_on_the_way(tmp_path: Path):
     stages = "synth check preprocess train eval export beattrack".split()
     lines = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("pipeline: ")]
     assert lines == stages
-    assert all(now[p.name] == p.stat().st_mtime_ns for p in tracks.glob("*.ogg"))
-    arrays = sorted(store.glob("tracks/*.npy"))
+    assert all(now[p.name] == p.stat().st_mtime_ns for p in tracks.glob("[!.]*.ogg"))
+    arrays = sorted(store.glob("tracks/[!.]*.npy"))
     assert [p.stem for p in arrays] == sorted(r["id"] for r in rows(table))
     for path in arrays:
         frames = np.load(path, allow_pickle=False)

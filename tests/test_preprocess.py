@@ -192,7 +192,7 @@ def test_kill_and_again(tmp_path):
     store = open_set(tmp_path / "cut").feature_dir(TWO)
     process = subprocess.Popen([sys.executable, "-c", PREPROCESS, str(tmp_path / "cut")])
     deadline = time.monotonic() + 60
-    while not list(store.glob("tracks/*.json")) and time.monotonic() < deadline:
+    while not list(store.glob("tracks/[!.]*.json")) and time.monotonic() < deadline:
         time.sleep(0.002)
     process.send_signal(signal.SIGKILL)
     process.wait()
