@@ -23,6 +23,7 @@ from audio_tools import FLUX_COMMAND, share_found
 from beattrack.events import Beat
 from beattrack_runtime import __version__, microphone, session
 from beattrack_runtime.cli import run
+from beattrack_runtime.outputs import pending
 from beattrack_runtime.session import STARTER_MODEL, LiveTracker
 from flux_model import FluxModel, drum_loop
 
@@ -203,6 +204,26 @@ def test_a_pipe_takes_lines(song: Path, tmp_path: Path) -> None:
     assert process.returncode == 0, err
     assert len([json.loads(line) for line in lines]) > 8
     assert fifo.is_fifo()
+
+
+def test_a_pipe_without_a_reader_ends_in_a_sentence(
+    song: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pending, "READER_S", 0.2)
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    assert beattrack("--file", song, "--beats", fifo, "--output", "none") == 1
+    err = capsys.readouterr().err
+    assert "Waiting 0 s for a reader of the pipe" in err
+    assert "Nobody reads the pipe" in err
+
+
+@pytest.mark.parametrize("option", ["--beats", "--jsonl", "--click", "--plot", "--file", "--model"])
+def test_an_empty_name_is_misuse(
+    option: str, song: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert beattrack("--file", song, f"{option}=") == 2
+    assert "An empty name was given" in capsys.readouterr().err
 
 
 def test_version_and_help(capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 import typer
 
 from beattrack_runtime import __version__
-from beattrack_runtime.errors import BeattrackError, printable
+from beattrack_runtime.errors import BeattrackError, MisuseError, printable
 from beattrack_runtime.job import Format, Job, Request
 
 # One frame is far too little work to share among threads, and idle BLAS threads would spin
@@ -44,10 +44,22 @@ def _option(name: str, panel: str, text: str, metavar: str | None = None) -> Any
     return typer.Option(name, rich_help_panel=panel, help=text, metavar=metavar, readable=False)
 
 
+def _path(text: str) -> Path:
+    """Return a path; an empty one, from an unset variable in a script, is no folder to write to."""
+    if not text:
+        raise MisuseError("An empty name was given where a file or folder belongs.")
+    return Path(text)
+
+
+def _path_option(name: str, panel: str, text: str, metavar: str) -> Any:
+    return typer.Option(name, rich_help_panel=panel, help=text, metavar=metavar, parser=_path)
+
+
 @app.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def beattrack(
     file: Annotated[
-        list[Path] | None, _option("--file", _INPUT, "Track this file; may be repeated.", "SONG")
+        list[Path] | None,
+        _path_option("--file", _INPUT, "Track this file; may be repeated.", "SONG"),
     ] = None,
     mic: Annotated[bool, _option("--mic", _INPUT, "Track live sound until Ctrl-C.")] = False,
     device: Annotated[
@@ -61,19 +73,22 @@ def beattrack(
         Format, _option("--output", _RESULTS, "Events on stdout; all else is on stderr.")
     ] = Format.text,
     beats: Annotated[
-        Path | None, _option("--beats", _RESULTS, "Write lines of time<TAB>position.", "OUT")
+        Path | None, _path_option("--beats", _RESULTS, "Write lines of time<TAB>position.", "OUT")
     ] = None,
     jsonl: Annotated[
-        Path | None, _option("--jsonl", _RESULTS, "Write every event as a line of JSON.", "OUT")
+        Path | None,
+        _path_option("--jsonl", _RESULTS, "Write every event as a line of JSON.", "OUT"),
     ] = None,
     click: Annotated[
-        Path | None, _option("--click", _RESULTS, "Write the sound with clicks on beats.", "OUT")
+        Path | None,
+        _path_option("--click", _RESULTS, "Write the sound with clicks on beats.", "OUT"),
     ] = None,
     plot: Annotated[
-        Path | None, _option("--plot", _RESULTS, "Draw waveform, activations and beats.", "OUT")
+        Path | None,
+        _path_option("--plot", _RESULTS, "Draw waveform, activations and beats.", "OUT"),
     ] = None,
     model: Annotated[
-        Path | None, _option("--model", _OTHER, "Use this model, not the shipped one.", "ONNX")
+        Path | None, _path_option("--model", _OTHER, "Use this model, not the shipped one.", "ONNX")
     ] = None,
     version: Annotated[bool, _option("--version", _OTHER, "Print the version.")] = False,
 ) -> None:

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import itertools
+import logging
 import os
+import time
 from pathlib import Path
 from typing import TextIO
 
 from beattrack_runtime.errors import OutputError, reason
 
+READER_S = 10.0  # how long a named pipe is given to find a reader
+
+_log = logging.getLogger("beattrack")
 _numbers = itertools.count()
 
 
@@ -58,7 +64,9 @@ class LineFile:
         self._file: TextIO
         direct = path.exists() and not path.is_file()
         try:
-            if direct:
+            if path.is_fifo():
+                self._file = os.fdopen(_open_pipe(path), "w", encoding="utf-8", buffering=1)
+            elif direct:
                 self._file = path.open("w", encoding="utf-8", buffering=1)
             else:
                 self._pending = PendingFile(path)
@@ -89,3 +97,29 @@ class LineFile:
             self._file.close()
         if self._pending is not None:
             self._pending.abandon()
+
+
+def _open_pipe(path: Path) -> int:
+    """Open a named pipe for writing; a plain open would wait for a reader without a word or end.
+
+    Raises:
+        OSError: it cannot be opened.
+        OutputError: nobody has begun to read it in ``READER_S`` seconds.
+    """
+    told = False
+    end = time.monotonic() + READER_S
+    while True:
+        try:
+            pipe = os.open(path, os.O_WRONLY | os.O_NONBLOCK)
+        except OSError as error:
+            if error.errno != errno.ENXIO:
+                raise
+        else:
+            os.set_blocking(pipe, True)
+            return pipe
+        if time.monotonic() > end:
+            raise OutputError(f"Nobody reads the pipe '{path}': start its reader first.")
+        if not told:
+            _log.info("Waiting %.0f s for a reader of the pipe '%s'.", READER_S, path)
+            told = True
+        time.sleep(0.05)
