@@ -67,6 +67,18 @@ def test_broken_beats_are_one_sentence(tmp_path, content, said):
     assert said in text and str(file) in text and "\n" not in text and len(text) < 300
 
 
+def test_a_file_may_say_that_there_are_no_beats(tmp_path):
+    file = tmp_path / "speech.beats"
+    file.write_text("# No beats\n")
+    annotation = read_annotation(file)
+    assert annotation.beats.shape == (0, 2) and annotation.says_none
+    file.write_text("# No beats\n-0.1\t1\n")
+    assert not read_annotation(file).says_none
+    file.write_text("# nothing yet\n")
+    with pytest.raises(ValueError, match="nothing but blank lines and comments"):
+        read_annotation(file)
+
+
 def test_what_is_no_file_is_one_sentence(tmp_path):
     with pytest.raises(ValueError, match="is a folder"):
         read_beats(tmp_path)

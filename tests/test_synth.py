@@ -15,10 +15,17 @@ soundfile = pytest.importorskip("soundfile", reason="soundfile is in the trainer
 pytest.importorskip("scipy", reason="scipy is in the trainer's dependencies")
 pytest.importorskip("beattrack_trainer.synth", reason="the trainer is not installed")
 
+from beattrack.config import FeatureConfig, ModelConfig  # noqa: E402
+from beattrack_trainer.config import AugmentConfig, DataConfig, TrainConfig  # noqa: E402
+from beattrack_trainer.data.check import check_track  # noqa: E402
+from beattrack_trainer.data.folders import open_data_sets  # noqa: E402
+from beattrack_trainer.data.preprocess import preprocess  # noqa: E402
+from beattrack_trainer.data.store import FeatureStore  # noqa: E402
 from beattrack_trainer.synth import dataset as synth_module  # noqa: E402
 from beattrack_trainer.synth import effects as synth_effects  # noqa: E402
 from beattrack_trainer.synth import midi as synth_midi  # noqa: E402
 from beattrack_trainer.synth import mma as synth_mma  # noqa: E402
+from beattrack_trainer.synth import nothing as synth_nothing  # noqa: E402
 from beattrack_trainer.synth import subband_curves  # noqa: E402
 from beattrack_trainer.synth import track as synth_track  # noqa: E402
 from beattrack_trainer.synth.arrange import FOLDERS, check_soundfonts, fitted, rearrange  # noqa: E402
@@ -30,6 +37,7 @@ from beattrack_trainer.synth.midi import Note, Score, SynthError  # noqa: E402
 from beattrack_trainer.synth.ogg import crc as ogg_crc  # noqa: E402
 from beattrack_trainer.synth.ogg import write_ogg  # noqa: E402
 from beattrack_trainer.synth.own import own_score  # noqa: E402
+from beattrack_trainer.training.excerpts import Excerpts, Item  # noqa: E402
 
 RATE = synth_midi.SAMPLE_RATE
 HAS_RENDERER = bool(
@@ -180,6 +188,52 @@ def test_track_seeds_and_ids():
     assert [kinds.count(k) for k in ("mma", "groove", "own", "pop909")] == [9, 6, 3, 2]
     few = synth_module.track_ids(["mma", "own"])
     assert {next(few)[1] for _ in range(40)} == {"mma", "own"}
+
+
+# --- sounds without a beat -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", sorted(set(synth_nothing.SOUNDS) - {"speech"}))
+def test_sounds_without_a_beat(name: str):
+    one, same, other = (
+        synth_nothing.SOUNDS[name](3 * RATE, RATE, np.random.default_rng(s)) for s in (1, 1, 2)
+    )
+    assert one.shape == (3 * RATE,) and one.dtype == np.float32
+    assert np.isfinite(one).all() and one.std() > 0
+    assert np.array_equal(one, same) and not np.array_equal(one, other)
+
+
+@pytest.mark.skipif(shutil.which("espeak-ng") is None, reason="espeak-ng is not installed")
+def test_speech_has_syllables_and_pauses():
+    said = synth_nothing.speech(8 * RATE, RATE, np.random.default_rng(3))
+    level = np.sqrt(np.mean(said[: 8 * RATE // 441 * 441].reshape(-1, 441) ** 2, axis=1))
+    assert (level > 0.3 * level.max()).mean() > 0.05 and (level < 0.15 * level.max()).mean() > 0.05
+
+
+def test_a_set_without_beats_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setattr(synth_nothing, "speech", synth_nothing.rain)
+    monkeypatch.setitem(synth_nothing.SOUNDS, "speech", synth_nothing.rain)
+    sources = synth_module.Sources(nothing=True)
+    report = synth_module.synthesize(tmp_path / "a", limit=1, seconds=12, sources=sources)
+    (track,) = report.tracks
+    assert track.bpm is None and not report.failures
+    assert synth_track.read_metadata(tmp_path / "a" / "metadata.csv")[track.id] == track
+    (data,) = open_data_sets(DataConfig(data=(str(tmp_path / "a"),)))
+    found = check_track(data.tracks()[0], {}, False).findings
+    assert not found
+    features = FeatureConfig(kind="flux")
+    assert preprocess(data, features).done == 1
+    store = FeatureStore.open(data.feature_dir(features))
+    assert store.beats(track.id).shape == (0, 2)
+    item = Item(store, track.id)
+    model = ModelConfig(bins=12, flux_bins=12, flux_mix=0.0)
+    config = TrainConfig(frames=300)
+    piece = Excerpts((item,), features, model, config, range(1), AugmentConfig(drum_muting=1))[0]
+    assert not piece["beat"].any() and not piece["downbeat"].any() and (piece["tempo"] == -1).all()
+    assert piece["valid"].all()
+    sources = synth_module.Sources(nothing=True, groove=tmp_path)
+    with pytest.raises(ValueError, match="has no music"):
+        synth_module.synthesize(tmp_path / "b", limit=1, sources=sources)
 
 
 # --- effects ---------------------------------------------------------------------------------

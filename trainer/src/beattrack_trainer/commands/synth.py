@@ -31,6 +31,9 @@ def synth(
         Optional[Path], typer.Option(help="Groove MIDI Dataset: tar archive or folder.")
     ] = None,
     pop909: Annotated[Optional[Path], typer.Option(help="POP909: tar archive or folder.")] = None,
+    nothing: Annotated[
+        bool, typer.Option("--nothing", help="Sounds without a beat: applause, speech, noise.")
+    ] = False,
     soundfont: Annotated[
         Optional[list[Path]], typer.Option(help="Soundfont; repeatable [default: installed].")
     ] = None,
@@ -38,6 +41,8 @@ def synth(
     """Render music with exact beats: trainer synth data/synth --hours 8 --jobs 2.
 
     Along real grids: trainer synth data/harmonix-synth --harmonix harmonix --jobs 2.
+
+    Without any beat: trainer synth data/nothing --nothing --hours 1.
     """
     from beattrack_trainer.synth.dataset import Sources, synthesize
     from beattrack_trainer.synth.midi import SynthError
@@ -48,7 +53,7 @@ def synth(
             hours,
             seed,
             jobs,
-            sources=Sources(groove, pop909, harmonix),
+            sources=Sources(groove, pop909, harmonix, nothing),
             seconds=seconds,
             whole=whole,
             soundfonts=soundfont or None,

@@ -16,6 +16,7 @@ MAX_POSITION = 32  # the longest bar of the Harmonix Set has 14 beats
 # A beat this little before the first sample was cut off with the sound before it (7 of the 911
 # corrected Harmonix files); one further off shows that the file belongs to other audio.
 EARLY_S = 0.5
+NO_BEATS = "no beats"  # a file that holds this comment alone says that nothing in it is a beat
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,11 @@ class Annotation:
     lines: tuple[int, ...]  # of the file, from 1, for each beat
     early: int  # beats left out because they lie before the first sample
     extra: tuple[tuple[str, ...], ...]  # what each of these lines holds beyond two columns
+
+    @property
+    def says_none(self) -> bool:
+        """Whether the file says that there are no beats."""
+        return not len(self.beats) and not self.early
 
 
 def read_text(path: Path) -> str:
@@ -56,10 +62,13 @@ def read_text(path: Path) -> str:
 
 
 def _rows(path: Path) -> list[tuple[int, str]]:
-    """Return line numbers and lines, without blank lines and comments (``#``)."""
-    lines = enumerate(read_text(path).splitlines(), start=1)
-    found = [(n, line.strip()) for n, line in lines if line.strip() and line.lstrip()[0] != "#"]
-    if not found:
+    """Return line numbers and lines, without blank lines and comments (``#``).
+
+    None at all is an error, unless a comment says ``# no beats``.
+    """
+    lines = [line.strip() for line in read_text(path).splitlines()]
+    found = [(n, line) for n, line in enumerate(lines, start=1) if line and line[0] != "#"]
+    if not found and not any(line.lstrip("# ").lower() == NO_BEATS for line in lines):
         raise ValueError(f"'{path}' holds nothing but blank lines and comments.")
     return found
 
@@ -88,7 +97,8 @@ def read_annotation(path: Path) -> Annotation:
     """Return all that a file of beats holds.
 
     Each line is a time in seconds and a beat in bar, apart by tabs or spaces; the Harmonix Set adds
-    the number of the bar. Positions may be written 1 or 1.0.
+    the number of the bar. Positions may be written 1 or 1.0. A file that holds nothing but the
+    comment ``# no beats`` is an annotation too: of speech, applause, noise.
 
     Raises:
         ValueError: no text; a line that is not such; times that do not increase or lie more than

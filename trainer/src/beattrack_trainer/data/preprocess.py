@@ -16,7 +16,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from beattrack.config import FeatureConfig
 from beattrack.features import FeatureStream
 from beattrack_runtime.errors import BeattrackError
-from beattrack_trainer.data.annotations import read_beats
+from beattrack_trainer.data.annotations import read_annotation
 from beattrack_trainer.data.audio import decoder_warnings, read_blocks
 from beattrack_trainer.data.folders import DataSet, Track
 from beattrack_trainer.data.pool import DIED, run_each
@@ -92,9 +92,10 @@ def compute_features(path: Path, features: FeatureConfig) -> tuple[NDArray[np.fl
 
 def _beats_within(path: Path, seconds: float) -> list[list[float]]:
     """Return the beats of an annotation that lie within the audio. Raises ValueError, OSError."""
-    beats = read_beats(path)
+    annotation = read_annotation(path)
+    beats = annotation.beats
     inside = beats[(beats[:, 0] >= 0) & (beats[:, 0] < seconds)]
-    if len(inside) < 2:
+    if len(inside) < 2 and not annotation.says_none:
         raise ValueError("fewer than two beats lie within the audio.")
     rows: list[list[float]] = inside.tolist()
     return rows

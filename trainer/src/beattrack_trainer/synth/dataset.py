@@ -69,6 +69,7 @@ class Sources:
     groove: Path | None = None
     pop909: Path | None = None
     harmonix: Path | None = None  # with it, only tracks along its grids are made
+    nothing: bool = False  # with it, only sounds without a beat are made
 
     def unpacked(self, scratch: Path) -> Sources:
         """The same with archives unpacked into ``scratch``; raises ``ValueError``."""
@@ -132,14 +133,17 @@ def synthesize(
     if whole and (sources.harmonix is None or seconds is not None):
         raise ValueError("whole goes with Harmonix grids alone, and without seconds.")
     length = None if whole else SECONDS if seconds is None else (seconds, seconds)
-    fonts = check_soundfonts(soundfonts)
+    if sources.nothing and any((sources.harmonix, sources.groove, sources.pop909)):
+        raise ValueError("nothing goes without Harmonix, Groove or POP909: it has no music.")
+    fonts = () if sources.nothing else check_soundfonts(soundfonts)
     with claimed(out_dir) as scratch:
         opened = sources.unpacked(scratch)
-        kinds = available_kinds(opened.groove, opened.pop909)
+        kinds = ["nothing"] if opened.nothing else available_kinds(opened.groove, opened.pop909)
+        grids = "harmonix" if opened.harmonix else "none" if opened.nothing else "random"
         made = {
             "seed": seed,
             "seconds": length and list(length),
-            "grids": "random" if opened.harmonix is None else "harmonix",
+            "grids": grids,
             "soundfonts": [f.stem for f in fonts],
         }
         check_settings(out_dir, made)

@@ -217,11 +217,11 @@ def shifted(notes: Iterable[Note], beats: float) -> list[Note]:
     return [replace(n, beat=n.beat + beats) for n in notes]
 
 
-def find_program(name: str) -> str:
+def find_program(name: str, packages: str = PACKAGES) -> str:
     """Path of an installed program; raises ``SynthError`` that names the packages to install."""
     path = shutil.which(name)
     if path is None:
-        raise SynthError(f"The program {name} is missing (Debian: apt install {PACKAGES}).")
+        raise SynthError(f"The program {name} is missing (Debian: apt install {packages}).")
     return path
 
 

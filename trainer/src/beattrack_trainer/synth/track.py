@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import soundfile
 
+from beattrack_trainer.data.annotations import NO_BEATS
 from beattrack_trainer.synth.along import choose_window, grid_score
 from beattrack_trainer.synth.arrange import (
     OWN_TIMING,
@@ -34,6 +35,8 @@ from beattrack_trainer.synth.midi import (
     write_midi,
 )
 from beattrack_trainer.synth.mma import mma_score
+from beattrack_trainer.synth.nothing import LICENCE as NOTHING_LICENCE
+from beattrack_trainer.synth.nothing import sound_without_beat
 from beattrack_trainer.synth.ogg import write_ogg
 from beattrack_trainer.synth.own import own_score
 from beattrack_trainer.synth.pop909 import pop909_score
@@ -50,7 +53,7 @@ class Track:
     id: str
     kind: str
     seed: int
-    bpm: float
+    bpm: float | None  # None, and a meter of 0, where there are no beats
     meter: int
     soundfont: str
     seconds: float
@@ -142,6 +145,8 @@ def make_track(job: Job) -> Track:
     Raises ``SynthError`` with a sentence when it cannot be made.
     """
     rng = track_rng(job.seed, job.id)
+    if job.kind == "nothing":
+        return _make_nothing(job, rng)
     with tempfile.TemporaryDirectory(dir=job.out_dir / SCRATCH) as scratch:
         folder = Path(scratch)
         make = grid_piece if job.kind == "harmonix" else random_piece
@@ -161,10 +166,25 @@ def make_track(job: Job) -> Track:
         raise SynthError(f"The rendering of {score.source} is silent or too short.")
     audio = random_effects(audio, SAMPLE_RATE, rng)
     _write_labels(job, piece)
+    _write_audio(job, audio)
+    return _row(job, piece, soundfont, audio)
+
+
+def _make_nothing(job: Job, rng: np.random.Generator) -> Track:
+    """Make a track that has no beats, and says so in its annotation."""
+    seconds = float(rng.uniform(*(job.seconds or SECONDS)))
+    audio, source = sound_without_beat(seconds, SAMPLE_RATE, rng)
+    audio = random_effects(audio, SAMPLE_RATE, rng)
+    write_whole(job.out_dir / "beats" / f"{job.id}.beats", f"# {NO_BEATS}\n")
+    _write_audio(job, audio)
+    length = round(len(audio) / SAMPLE_RATE, 2)
+    return Track(job.id, job.kind, job.seed, None, 0, "", length, source, NOTHING_LICENCE)
+
+
+def _write_audio(job: Job, audio: Audio) -> None:
     temporary = job.out_dir / "tracks" / f"{job.id}.part"
     write_ogg(temporary, audio, SAMPLE_RATE, zlib.crc32(job.id.encode()))
     temporary.rename(job.out_dir / "tracks" / f"{job.id}.ogg")
-    return _row(job, piece, soundfont, audio)
 
 
 def _write_labels(job: Job, piece: Piece) -> None:
@@ -215,7 +235,7 @@ def read_metadata(path: Path) -> dict[str, Track]:
                 r["id"],
                 r["kind"],
                 int(r["seed"]),
-                float(r["bpm"]),
+                float(r["bpm"]) if r["bpm"] else None,
                 int(r["meter"]),
                 r["soundfont"],
                 float(r["seconds"]),
