@@ -1,0 +1,454 @@
+"""The server of the live page: its messages, and what it does with those it should not trust."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import random
+import re
+import socket
+import struct
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import ClientConnection, connect
+
+from beattrack.config import ConfigError
+from beattrack_runtime.live.clock import ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.controls import Command
+from beattrack_runtime.live.delivery import Due, OutputHealth, Status
+from beattrack_runtime.live.outputs import web
+from beattrack_runtime.live.outputs.web import MAX_CONNECTIONS, MAX_PAGES, WebOutput
+from beattrack_runtime.live.outputs.web_access import Access, Refusal, is_loopback, page_url
+
+TOKEN = "a-token-of-tests"
+
+
+class Server(WebOutput):
+    """The real thing, which keeps the commands that it was given."""
+
+    def __init__(self, host: str = "127.0.0.1", token: str | None = None) -> None:
+        self.commands: list[tuple[Command, float]] = []
+        super().__init__((host, 0), token, lambda command, at: self.commands.append((command, at)))
+
+    def address(self, path: str = "/", scheme: str = "http", token: str | None = None) -> str:
+        query = "" if token is None else f"?token={token}"
+        return f"{scheme}://127.0.0.1:{self.port}{path}{query}"
+
+    def connect(self, token: str | None = None, **more: Any) -> ClientConnection:
+        return connect(self.address("/socket", "ws", token), **more)
+
+
+@contextlib.contextmanager
+def running(*arguments: Any) -> Iterator[Server]:
+    server = Server(*arguments)
+    server.open()
+    try:
+        yield server
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running() as started:
+        yield started
+
+
+def beat(number: int, at: float, bpm: float = 120.0) -> Due:
+    return Due(Tick(at - 5.0, number, 0, number % 4 + 1, 4, bpm, 0.9, number == 0), at)
+
+
+def status(at: float, **more: Any) -> Due:
+    outputs = (OutputHealth("osc://127.0.0.1:9000", -20.0, 10, 1, 0, 2, "open"),)
+    values: dict[str, Any] = {
+        "stream_s": 12.0, "state": ClockState.LOCKED, "tempo_bpm": 120.0, "confidence": 0.9,
+        "level_db": -14.0, "clipping": False, "activation": 0.5, "downbeat": 0.1,
+        "source": "a microphone", "health": "no dropouts", "outputs": outputs,
+        "frames": ((11.98, 0.5, 0.1),), **more,
+    }  # fmt: skip
+    return Due(Status(**values), at)
+
+
+def said(client: ClientConnection, kind: str, timeout_s: float = 3) -> dict[str, Any]:
+    """Return the next message of a kind."""
+    end = time.monotonic() + timeout_s
+    while True:
+        message = json.loads(client.recv(timeout=max(0.01, end - time.monotonic())))
+        assert message["v"] == 1
+        if message["type"] == kind:
+            found: dict[str, Any] = message
+            return found
+
+
+def closing_code(client: ClientConnection) -> int | None:
+    """Read to the end and return the code that the server closed with."""
+    with contextlib.suppress(ConnectionClosed):
+        while True:
+            client.recv(timeout=3)
+    return client.close_code
+
+
+def ask(client: ClientConnection, kind: str, **values: Any) -> None:
+    client.send(json.dumps({"v": 1, "type": kind, **values}))
+
+
+def until(condition: Any, timeout_s: float = 3) -> None:
+    end = time.monotonic() + timeout_s
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def fetch(address: str, **headers: str) -> tuple[int, Any, str]:
+    """Return status, headers and body."""
+    try:
+        with urllib.request.urlopen(urllib.request.Request(address, headers=headers)) as answer:
+            return answer.status, answer.headers, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        return error.code, error.headers, error.read().decode()
+
+
+# What is served
+
+
+def test_serves_the_page_and_lets_it_run_nothing_foreign(server: Server) -> None:
+    code, headers, html = fetch(server.url)
+    assert code == 200
+    policy = headers["Content-Security-Policy"]
+    assert "default-src 'none'" in policy and "script-src 'self';" in policy
+    assert "unsafe" not in policy and "frame-ancestors 'none'" in policy
+    assert headers["X-Content-Type-Options"] == "nosniff"
+    assert headers["Referrer-Policy"] == "no-referrer"
+    assert not re.search(r"<script(?![^>]*\bsrc=)", html), "a script within the page"
+    assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|https?://", html)
+    for path in ("/page.js", "/page.css"):
+        assert path[1:] in html
+        assert fetch(server.address(path))[0] == 200
+    code, _, text = fetch(server.address("/../web.py"))
+    assert code == 404 and text.count("\n") == 1
+
+
+def test_tells_what_the_clock_says(server: Server) -> None:
+    now = time.monotonic()
+    with server.connect() as client:
+        hello = said(client, "hello")
+        assert hello["output"] == server.name and hello["session"]
+        server.send(beat(7, now + 0.06))
+        server.send(Due(ClockStateChange(ClockState.HOLDING, 3.0, 120.0, 0.2), now + 0.1))
+        server.send(status(now))
+        told = said(client, "beat")
+        assert told["at"] == pytest.approx(now + 0.06, abs=1e-4)
+        del told["at"]
+        assert told == {
+            "v": 1, "type": "beat", "beat": 7, "position": 4, "beats_per_bar": 4,
+            "tempo_bpm": 120.0, "confidence": 0.9, "jump": False,
+        }  # fmt: skip
+        assert said(client, "state")["state"] == "holding"
+        told = said(client, "status")
+        assert told["outputs"][0] == {
+            "name": "osc://127.0.0.1:9000", "delay_ms": -20.0, "sent": 10, "late": 1, "dropped": 0,
+            "reconnects": 2, "state": "open",
+        }  # fmt: skip
+        assert told["frames"][0][0] == pytest.approx(now - 0.02, abs=1e-4)  # in the server's clock
+
+
+def test_numbers_that_json_lacks_become_null(server: Server) -> None:
+    with server.connect() as client:
+        server.send(status(time.monotonic(), level_db=-math.inf, tempo_bpm=math.nan))
+        told = said(client, "status")
+    assert told["level_db"] is None and told["tempo_bpm"] is None
+
+
+def test_a_page_that_comes_later_learns_the_state_but_no_old_beat(server: Server) -> None:
+    server.send(beat(1, time.monotonic()))
+    server.send(Due(ClockStateChange(ClockState.LOCKED, 3.0, 120.0, 0.9), time.monotonic()))
+    server.send(status(time.monotonic()))
+    with server.connect() as client:
+        kinds = [json.loads(client.recv(timeout=3))["type"] for _ in range(3)]
+        assert kinds == ["hello", "state", "status"]
+
+
+def test_tells_its_clock(server: Server) -> None:
+    with server.connect() as client:
+        for number in (0, 2**53 - 1):
+            before = time.monotonic()
+            ask(client, "ping", id=number)
+            pong = said(client, "pong")
+            assert pong["id"] == number
+            assert before - 1e-4 <= pong["time"] <= time.monotonic() + 1e-4
+
+
+def test_takes_commands_with_their_moment(server: Server) -> None:
+    with server.connect() as client:
+        pressed = time.monotonic() - 0.08
+        ask(client, "command", command="tap", at=pressed)
+        assert said(client, "done")["command"] == "tap"
+        ask(client, "command", command="delay osc://127.0.0.1:9000 -20")
+        said(client, "done")
+        for at in (pressed - 3600, pressed + 3600):  # a clock that is wrong
+            ask(client, "command", command="one", at=at)
+            said(client, "done")
+        ask(client, "command", command="tapp")
+        assert "did you mean 'tap'" in said(client, "error")["text"]
+    kinds = [command.kind for command, _ in server.commands]
+    assert kinds == ["tap", "delay", "one", "one"]
+    assert server.commands[0][1] == pytest.approx(pressed, abs=1e-4)
+    assert server.commands[1][0] == Command("delay", (-20.0,), "osc://127.0.0.1:9000")
+    assert all(abs(at - time.monotonic()) < 2 for _, at in server.commands)
+
+
+# Who may
+
+
+@pytest.mark.parametrize("path", ["/", "/page.js", "/page.css"])
+@pytest.mark.parametrize("token", [None, "", "a-token-of-testt", TOKEN + "x", "%ff%00", TOKEN[:-1]])
+def test_pages_need_the_token(token_server: Server, path: str, token: str | None) -> None:
+    code, _, text = fetch(token_server.address(path, token=token))
+    assert code == 403
+    assert "token" in text and TOKEN not in text and "{{" not in text
+    assert fetch(token_server.address(path, token=TOKEN))[0] == 200
+
+
+@pytest.fixture(scope="module")
+def token_server() -> Iterator[Server]:
+    with running("127.0.0.1", TOKEN) as started:
+        yield started
+
+
+@pytest.mark.parametrize("token", [None, "", "wrong-token", TOKEN + "&token=", "a" * 8000])
+def test_the_socket_needs_the_token(token_server: Server, token: str | None) -> None:
+    with pytest.raises((InvalidStatus, ConnectionClosed, EOFError, OSError)) as refused:
+        token_server.connect(token and token.replace("&token=", "x"))
+    if isinstance(refused.value, InvalidStatus):
+        assert refused.value.response.status_code == 403
+    with token_server.connect(TOKEN) as client:
+        said(client, "hello")
+
+
+def test_the_page_hands_its_token_on(token_server: Server) -> None:
+    html = fetch(token_server.url)[2]
+    assert f"page.js?token={TOKEN}" in html and f"page.css?token={TOKEN}" in html
+    assert TOKEN not in fetch(token_server.address("/page.js", token=TOKEN))[2]
+
+
+def test_beyond_loopback_a_token_is_made() -> None:
+    first, second = (Server("0.0.0.0") for _ in range(2))
+    tokens = [server.url.partition("?token=")[2] for server in (first, second)]
+    assert tokens[0] != tokens[1] and all(len(token) >= 22 for token in tokens)
+    assert "0.0.0.0" not in first.url
+    assert "token" not in Server("127.0.0.1").url
+    with pytest.raises(ConfigError, match="8-128"):
+        Server("0.0.0.0", "short")
+
+
+@pytest.mark.parametrize("origin", ["http://evil.example", "null", "http://127.0.0.1:1", "file://"])
+def test_other_sites_may_not_steer(server: Server, origin: str) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        server.connect(origin=origin)
+    assert refused.value.response.status_code == 403
+    with server.connect(origin=f"http://127.0.0.1:{server.port}") as client:
+        said(client, "hello")
+
+
+@pytest.mark.parametrize(
+    ("bound", "host", "allowed"),
+    [
+        ("127.0.0.1", "127.0.0.1:8080", True),
+        ("127.0.0.1", "localhost:9000", True),  # through a tunnel
+        ("127.0.0.1", "LOCALHOST", True),
+        ("127.0.0.1", "[::1]:8080", True),
+        ("127.0.0.1", "192.168.1.5:8080", False),
+        ("127.0.0.1", "evil.example:8080", False),  # a name that was pointed here
+        ("127.0.0.1", "127.0.0.1.evil.example", False),
+        ("127.0.0.1", "", False),
+        ("127.0.0.1", "127.0.0.1:8080\t;x", False),
+        ("0.0.0.0", "192.168.1.5:8080", True),
+        ("0.0.0.0", "evil.example", False),
+        ("stage.lan", "stage.lan:8080", True),
+        ("stage.lan", "other.lan:8080", False),
+    ],
+)
+def test_names_of_this_machine(bound: str, host: str, allowed: bool) -> None:
+    access = Access(bound, TOKEN)
+    headers: dict[str, list[str]] = {"host": [host], "origin": []}
+    if allowed:
+        assert access.check(f"/?token={TOKEN}", headers) == "/"
+    else:
+        with pytest.raises(Refusal, match="not called so"):
+            access.check(f"/?token={TOKEN}", headers)
+    with pytest.raises(Refusal):
+        access.check(f"/?token={TOKEN}", {"host": [host, host], "origin": []})
+
+
+def test_the_address_to_open() -> None:
+    assert page_url("::1", 8080, None) == "http://[::1]:8080/"
+    assert page_url("10.0.0.7", 80, "t" * 8) == "http://10.0.0.7:80/?token=tttttttt"
+    assert is_loopback("127.1.2.3") and is_loopback("::1") and is_loopback("Localhost")
+    assert not is_loopback("0.0.0.0") and not is_loopback("::") and not is_loopback("stage.lan")
+
+
+# What must not hurt
+
+
+def test_nonsense_is_answered_and_forgotten(server: Server) -> None:
+    source = random.Random(6)
+    values = [None, True, -1, 0.5, 1e400, 10**300, "", "tap", [], {}, "ping", "command", "\0", "💥"]
+    with server.connect() as client:
+        said(client, "hello")
+        for number in range(100):
+            keys = source.sample(["v", "type", "id", "command", "at", "__class__"], 4)
+            message: str | bytes = json.dumps({"v": 1, **{k: source.choice(values) for k in keys}})
+            if number % 4 == 1:
+                message = "".join(chr(source.randrange(1, 0xD7FF)) for _ in range(200))
+            elif number % 4 == 2:
+                message = source.randbytes(source.randrange(400))
+            elif number % 4 == 3:
+                message = source.choice(["[" * 1000, '{"v":' * 150, "NaN", "1" * 1000, "", "null"])
+            client.send(message)
+            answer = json.loads(client.recv(timeout=3))
+            assert answer["type"] in ("error", "pong", "done")
+            assert len(answer.get("text", "")) < 400
+        ask(client, "ping", id=5)
+        assert said(client, "pong")["id"] == 5
+    assert all(command.kind == "tap" for command, _ in server.commands)
+
+
+def test_raw_nonsense_on_the_port(server: Server, capfd: pytest.CaptureFixture[str]) -> None:
+    source = random.Random(7)
+    starts = [b"", b"GET ", b"POST / HTTP/1.1\r\n", b"GET /\xff HTTP/1.1\r\nHost: \xff\r\n\r\n",
+              b"GET / HTTP/1.1\r\nContent-Length: -5\r\n\r\n", b"\x16\x03\x01\x02\x00"]  # fmt: skip
+    for number in range(60):
+        raw = socket.create_connection(("127.0.0.1", server.port), timeout=3)
+        with raw, contextlib.suppress(OSError):
+            raw.sendall(starts[number % len(starts)] + source.randbytes(3000) + b"\r\n\r\n")
+    time.sleep(0.2)  # as many as this at once are turned away
+    assert fetch(server.url)[0] == 200
+    out, err = capfd.readouterr()
+    assert out == err == "", "strangers can write on the terminal"
+
+
+def test_long_messages_end_the_connection(server: Server) -> None:
+    with server.connect() as client:
+        client.send("x" * 2000)
+        assert closing_code(client) == 1009
+
+
+def test_too_many_messages_end_the_connection(server: Server) -> None:
+    with server.connect() as client:
+        with contextlib.suppress(ConnectionClosed):
+            for number in range(300):
+                ask(client, "ping", id=number)
+        assert closing_code(client) == 1008
+    assert server.turned_away == 1
+
+
+def test_as_many_pages_as_allowed(server: Server) -> None:
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(server.connect()) for _ in range(MAX_PAGES)]
+        until(lambda: server.pages == MAX_PAGES)
+        with pytest.raises(InvalidStatus) as refused:
+            server.connect()
+        assert refused.value.response.status_code == 503
+        server.send(beat(3, time.monotonic() + 0.05))
+        assert [said(client, "beat")["beat"] for client in clients] == [3] * MAX_PAGES
+        clients[0].close()
+        until(lambda: server.pages < MAX_PAGES)
+        with server.connect() as client:
+            said(client, "hello")
+
+
+def test_idle_connections_are_bounded(server: Server) -> None:
+    with contextlib.ExitStack() as stack, server.connect() as client:
+        idle = [
+            stack.enter_context(socket.create_connection(("127.0.0.1", server.port)))
+            for _ in range(MAX_CONNECTIONS + 30)
+        ]
+        server.send(beat(3, time.monotonic()))
+        assert said(client, "beat")["beat"] == 3
+        for raw in idle:
+            raw.settimeout(0.005)
+        ended = 0
+        for raw in idle:
+            try:
+                ended += raw.recv(1) == b""
+            except TimeoutError:
+                pass
+            except OSError:
+                ended += 1
+        assert ended >= 30
+
+
+def test_a_page_that_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "READ_S", 1.0)
+    with running() as server, _deaf(server), server.connect() as client:
+        until(lambda: server.pages == 2)
+        filler = status(time.monotonic(), health="x" * 20000)
+        delays, longest = [], 0.0
+        for number in range(60):
+            server.send(filler)
+            began = time.monotonic()
+            server.send(beat(number, began))
+            longest = max(longest, time.monotonic() - began)
+            assert said(client, "beat")["beat"] == number
+            delays.append(time.monotonic() - began)
+        assert longest < 0.05, "send waited for a page"
+        assert sorted(delays)[30] < 0.05
+        waiting = max(len(page._mailbox) for page in server._pages)
+        assert waiting <= web.MAILBOX
+        until(lambda: server.pages == 1, 6)  # the deaf one was disconnected
+        server.send(beat(99, time.monotonic()))
+        assert said(client, "beat")["beat"] == 99
+
+
+@contextlib.contextmanager
+def _deaf(server: Server) -> Iterator[socket.socket]:
+    """A page that shakes hands and never reads again."""
+    raw = socket.socket()
+    raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    raw.connect(("127.0.0.1", server.port))
+    raw.sendall(
+        f"GET /socket HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nUpgrade: websocket\r\n"
+        "Connection: Upgrade\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n"
+        "Sec-WebSocket-Version: 13\r\n\r\n".encode()
+    )
+    try:
+        yield raw
+    finally:
+        raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        raw.close()
+
+
+# As an output among others
+
+
+def test_opens_again_after_a_close_on_the_same_port(server: Server) -> None:
+    threads = threading.active_count()
+    with server.connect() as client:
+        said(client, "hello")
+        server.close()
+        with pytest.raises(ConnectionClosed):
+            said(client, "beat")
+    assert threading.active_count() < threads + 1
+    with pytest.raises(ConnectionError):
+        server.send(beat(1, time.monotonic()))
+    server.close()
+    port = server.port
+    server.open()
+    assert server.port == port
+    with server.connect() as client:
+        said(client, "hello")
+
+
+def test_a_port_that_is_taken_is_said(server: Server) -> None:
+    other = WebOutput(("127.0.0.1", server.port), None, lambda command, at: None)
+    with pytest.raises(OSError, match="in use"):
+        other.open()
+    other.close()
