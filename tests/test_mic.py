@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import signal
 import subprocess
@@ -36,6 +37,18 @@ def _beattrack(
         [sys.executable, "-c", FLUX_COMMAND, *arguments],
         env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
+
+
+@contextlib.contextmanager
+def playing(microphone: Microphone, audio: np.ndarray) -> Iterator[None]:
+    stop = threading.Event()
+    player = threading.Thread(target=microphone.play, args=(audio, stop))
+    player.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        player.join()
 
 
 def test_lists_the_microphone(microphone: Microphone) -> None:
@@ -86,20 +99,47 @@ def test_tracks_live_sound_until_interrupted(microphone: Microphone, tmp_path: P
     assert click.stat().st_size > 10 * RATE * 2
 
 
-def test_a_device_that_goes_away_is_reported(microphone: Microphone) -> None:
+def test_a_device_that_is_pulled_out_and_comes_back(microphone: Microphone) -> None:
+    """Silence goes on meanwhile, so that stream time keeps step with the clock on the wall."""
+    audio, _ = drum_loop(30, 120, RATE, 0.25)
     process = subprocess.Popen(
-        [sys.executable, "-c", FLUX_COMMAND, "--mic", "--output", "none"],
+        [sys.executable, "-c", FLUX_COMMAND, "--mic", "--output", "jsonl"],
         env=microphone.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
+    lines: list[tuple[float, str]] = []
+    reader = threading.Thread(target=read_lines, args=(process, lines))
+    reader.start()
     try:
         wait_for(process, "Listening to")
-        subprocess.run(["pactl", "unload-module", "module-pipe-source"], env=microphone.environment)
-        _, err = process.communicate(timeout=20)
+        with playing(microphone, audio):
+            time.sleep(4)
+            microphone.pull_out()
+        wait_for(process, "went away")
+        time.sleep(2.4)
+        unplugged = len(lines)
+        microphone.plug_in()
+        with playing(microphone, audio):
+            wait_for(process, "is back")
+            time.sleep(5)
+            process.send_signal(signal.SIGINT)
+            assert process.wait(20) == 130
     finally:
         process.kill()
-    assert process.returncode == 1
-    assert "went away" in err
-    assert "Traceback" not in err
+        reader.join()
+    events = [(when, json.loads(line)) for when, line in lines]
+    states = [event["state"] for _, event in events if event["type"] == "state"]
+    assert states == ["locked", "lost", "locked"]
+    assert events[unplugged - 1][1]["state"] == "lost"
+    ahead = [when - event["emitted_s"] for when, event in events if event["type"] == "beat"]
+    before, after = ahead[: unplugged - 2], ahead[unplugged - 2 :]
+    assert len(after) >= 4
+    assert abs(np.median(after) - np.median(before)) < 0.06
+
+
+def test_channels_are_checked(microphone: Microphone) -> None:
+    result = _beattrack(["--mic", "--channel", "99"], microphone.environment)
+    assert result.returncode == 2
+    assert "There is no channel 99: 'default' has" in result.stderr
 
 
 def test_an_unknown_device_is_one_sentence(microphone: Microphone) -> None:

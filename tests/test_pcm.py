@@ -214,8 +214,8 @@ def test_rates_and_formats_come_out_as_one(
 def test_clients_come_and_go(listener: Listener) -> None:
     for _ in range(3):
         with listener.connect() as client:
-            client.sendall(tone(1000).tobytes() + b"\x07")  # an odd byte ends with its client
             listener.blocks.clear()
+            client.sendall(tone(1000).tobytes() + b"\x07")  # an odd byte ends with its client
             heard = listener.heard(1000)
             assert np.array_equal(heard[-1000:, 0] * 32768, tone(1000)[:, 0])
         time.sleep(0.03)

@@ -19,6 +19,7 @@ import pytest
 
 RATE = 48000  # of the virtual microphone, Hz
 CHUNK_S = 0.01
+_SOURCE = ("source_name=vmic", "format=s16le", f"rate={RATE}", "channels=1")
 
 
 @dataclass
@@ -28,6 +29,18 @@ class Microphone:
     fifo: Path
     socket: Path
     environment: dict[str, str]
+
+    def pull_out(self) -> None:
+        """Take the microphone away, as if unplugged."""
+        self._control("unload-module", "module-pipe-source")
+
+    def plug_in(self) -> None:
+        """Bring it back."""
+        self._control("load-module", "module-pipe-source", *_SOURCE, f"file={self.fifo}")
+        self._control("set-default-source", "vmic")
+
+    def _control(self, *words: str) -> None:
+        subprocess.run(["pactl", *words], env=self.environment, check=True, capture_output=True)
 
     def play(self, audio: np.ndarray, stop: threading.Event) -> None:
         """Feed audio, float32 [n] at RATE, in real time; silence follows until ``stop``."""
@@ -43,6 +56,8 @@ class Microphone:
                 try:
                     os.write(pipe, chunk.tobytes())
                 except OSError as error:
+                    if error.errno == errno.EPIPE:  # it has been pulled out
+                        return
                     if error.errno != errno.EAGAIN:  # a full pipe: the server is behind
                         raise
                 number += 1
@@ -58,8 +73,7 @@ def sound_server(folder: Path) -> Iterator[Microphone]:
         pytest.skip("pulseaudio and pulseaudio-utils are not installed")
     fifo, socket = folder / "fifo", folder / "socket"
     (folder / "mic.pa").write_text(
-        f"load-module module-pipe-source source_name=vmic file={fifo} format=s16le "
-        f"rate={RATE} channels=1\n"
+        f"load-module module-pipe-source {' '.join(_SOURCE)} file={fifo}\n"
         "set-default-source vmic\n"
         f"load-module module-native-protocol-unix auth-anonymous=1 socket={socket}\n"
     )

@@ -13,7 +13,8 @@ import typer
 
 from beattrack_runtime import __version__
 from beattrack_runtime.errors import BeattrackError, MisuseError, printable
-from beattrack_runtime.job import Format, Job, Request
+from beattrack_runtime.job import Job, LiveInput, Request, read_format
+from beattrack_runtime.live.setup import read_request, split_outputs
 
 # One frame is far too little work to share among threads, and idle BLAS threads would spin
 # beside the audio. OpenBLAS reads this when numpy is imported: nothing above imports it.
@@ -33,6 +34,10 @@ beattrack --file a.wav --file b.flac --beats results/
 beattrack --list-devices
 
 beattrack --mic --device USB --output jsonl
+
+beattrack --mic --output osc://127.0.0.1:9000?delay=-20 --output midi:// --output web://
+
+arecord -f S16_LE -r 48000 | beattrack --stdin --rate 48000
 """
 
 _INPUT, _RESULTS, _OTHER = "Input", "Results", "Options"  # headings of the help
@@ -65,13 +70,50 @@ def beattrack(
     device: Annotated[
         str | None, _option("--device", _INPUT, "Sound input for --mic.", "NAME_OR_INDEX")
     ] = None,
+    stdin: Annotated[
+        bool, _option("--stdin", _INPUT, "Track raw PCM from a pipe, to its end.")
+    ] = False,
+    listen: Annotated[
+        str | None,
+        _option("--listen", _INPUT, "Track raw PCM that a TCP client sends.", "tcp://HOST:PORT"),
+    ] = None,
+    rate: Annotated[
+        int | None, _option("--rate", _INPUT, "Of raw PCM, in Hz; 48000 if not given.")
+    ] = None,
+    channels: Annotated[
+        int | None, _option("--channels", _INPUT, "Of raw PCM; 1 if not given.")
+    ] = None,
+    pcm_format: Annotated[
+        str | None, _option("--pcm-format", _INPUT, "Raw PCM: s16le (default) or f32le.", "FORMAT")
+    ] = None,
+    channel: Annotated[
+        int | None, _option("--channel", _INPUT, "Hear this channel of live sound alone, from 1.")
+    ] = None,
     list_devices: Annotated[bool, _option("--list-devices", _INPUT, "List sound inputs.")] = False,
     realtime: Annotated[
         bool, _option("--realtime", _INPUT, "Play files at their own speed, as if live.")
     ] = False,
     output: Annotated[
-        Format, _option("--output", _RESULTS, "Events on stdout; all else is on stderr.")
-    ] = Format.text,
+        list[str] | None,
+        _option(
+            "--output",
+            _RESULTS,
+            "Events on stdout: text, jsonl, beats or none; or a live output: osc://HOST:PORT, "
+            "midi://, link://, serial://DEVICE, os2l://, click://, web://HOST:PORT, each with "
+            "?delay=MS if need be. May be repeated.",
+            "FORMAT_OR_URL",
+        ),
+    ] = None,
+    control: Annotated[
+        str | None,
+        _option("--control", _RESULTS, "Take commands by OSC at this port.", "osc://HOST:PORT"),
+    ] = None,
+    meter: Annotated[
+        int | None, _option("--meter", _RESULTS, "Every bar has N beats.", "N")
+    ] = None,
+    tempo_range: Annotated[
+        str | None, _option("--tempo-range", _RESULTS, "The tempo is within these bpm.", "LOW-HIGH")
+    ] = None,
     beats: Annotated[
         Path | None, _path_option("--beats", _RESULTS, "Write lines of time<TAB>position.", "OUT")
     ] = None,
@@ -106,7 +148,11 @@ def beattrack(
         return
     given = {"beats": beats, "jsonl": jsonl, "click": click, "plot": plot}
     wanted = {kind: path for kind, path in given.items() if path is not None}
-    request = Request(file or [], mic, device, wanted, realtime, output, model)
+    live = LiveInput(mic, device, stdin, listen, rate, channels, pcm_format, channel)
+    formats, outputs = split_outputs(output or [])
+    show = read_request(outputs, control, meter, tempo_range)
+    form = read_format(formats)
+    request = Request(file or [], live, wanted, realtime, form, model, show)
     raise typer.Exit(Job(request).run())
 
 
@@ -168,7 +214,8 @@ def _prepare_streams() -> None:
         except OSError:  # else the next file opened would take its place
             os.open(os.devnull, os.O_RDWR)
     sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
-    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
+    # Not descriptor 2 itself: sound libraries' chatter there is sent nowhere at times.
+    sys.stderr = os.fdopen(os.dup(2), "w", buffering=1)
     for stream in (sys.stdout, sys.stderr):
         # A song's name may hold bytes that are no text.
         stream.reconfigure(errors="backslashreplace")  # type: ignore[union-attr]

@@ -16,11 +16,16 @@ from beattrack_runtime.errors import BeattrackError, MisuseError, printable
 if TYPE_CHECKING:
     from beattrack.activations import ActivationModel
     from beattrack_runtime.following import StopRequest
+    from beattrack_runtime.live.setup import ShowRequest
+    from beattrack_runtime.live.show import Show
     from beattrack_runtime.outputs import Output
     from beattrack_runtime.outputs.lines import Formatter
     from beattrack_runtime.plan import Plan
     from beattrack_runtime.sources import Source
     from beattrack_runtime.terminal import Terminal
+
+# What results are called in a folder, where no song gives them a name.
+_STEMS = {"--mic": "microphone", "--stdin": "stdin", "--listen": "network"}
 
 _log = logging.getLogger("beattrack")
 
@@ -34,17 +39,56 @@ class Format(str, Enum):
     none = "none"
 
 
+def read_format(names: list[str]) -> Format:
+    """Return how stdout is written; text if nothing else was asked. Raises MisuseError."""
+    if len(set(names)) > 1:
+        raise MisuseError(f"--output {names[0]} and {names[1]}: stdout takes one of them.")
+    name = names[0] if names else Format.text.value
+    known = [form.value for form in Format]
+    if name not in known:
+        raise MisuseError(
+            f"--output '{name}' is not possible: it is {', '.join(known)}, or an address such as "
+            "osc://127.0.0.1:9000."
+        )
+    return Format(name)
+
+
+@dataclass(frozen=True)
+class LiveInput:
+    """Where live sound is to come from, if anywhere; None: not given."""
+
+    mic: bool = False
+    device: str | None = None
+    stdin: bool = False
+    listen: str | None = None  # tcp://HOST:PORT
+    rate: int | None = None  # Hz; this and the next two say what raw PCM is
+    channels: int | None = None
+    pcm_format: str | None = None
+    channel: int | None = None  # from 1
+
+    @property
+    def kind(self) -> str:
+        """The option that asks for live sound, the first of several; empty if there is none."""
+        return (
+            "--mic"
+            if self.mic
+            else "--stdin"
+            if self.stdin
+            else "--listen" * (self.listen is not None)
+        )
+
+
 @dataclass(frozen=True)
 class Request:
     """What the command line asked for."""
 
     files: list[Path]
-    mic: bool
-    device: str | None
+    live: LiveInput
     wanted: dict[str, Path]  # kind of result -> where, as the user wrote it
     realtime: bool
     format: Format
     model: Path | None
+    show: ShowRequest  # what is driven live
 
 
 class Job:
@@ -59,6 +103,7 @@ class Job:
         from beattrack_runtime.terminal import NoteHandler, Terminal
 
         self._request = request
+        self._show: Show | None = None
         self._stop: StopRequest = StopRequest()
         self._terminal: Terminal = Terminal()
         self._format: Formatter | None = FORMATS.get(request.format.value)
@@ -74,10 +119,21 @@ class Job:
         request = self._request
         self._stop.install()
         inputs = [*request.files, *([request.model] if request.model else [])]
-        stems = [path.stem for path in request.files] or ["microphone"]
+        stems = [path.stem for path in request.files] or [_STEMS[request.live.kind]]
         plans = make_plans(stems, request.wanted, inputs)
         model = load_model(request.model)
-        if request.mic:
+        request.show.decoder(model.decoder)  # raises what it must before anything is opened
+        if not request.show.outputs:
+            return self._run(model, plans)
+        from beattrack_runtime.live.setup import open_show
+
+        with contextlib.closing(open_show(request.show)) as self._show:
+            return self._run(model, plans)
+
+    def _run(self, model: ActivationModel, plans: list[Plan]) -> int:
+        """Track every stream and return the exit code."""
+        request = self._request
+        if request.live.kind:
             complete = self._listen(model, plans[0])
             return self._stop.exit_code or int(not complete)
         complete = True
@@ -111,11 +167,9 @@ class Job:
 
     def _listen(self, model: ActivationModel, plan: Plan) -> bool:
         """Track live sound; return whether all its results were written."""
-        from beattrack_runtime.microphone import MicSource
-
-        source = MicSource(self._request.device)
+        source = _open_live(self._request.live)
         with contextlib.closing(source):
-            channels = "stereo" if source.channels == 2 else "mono"
+            channels = {1: "mono", 2: "stereo"}.get(source.channels, f"{source.channels} channels")
             _log.info(
                 "Listening to '%s' at %d Hz in %s; Ctrl-C ends.",
                 source.name, source.sample_rate, channels,
@@ -126,11 +180,12 @@ class Job:
         from beattrack_runtime.following import follow
         from beattrack_runtime.session import LiveTracker
 
-        tracker = LiveTracker(model, source.sample_rate)
+        decoder = self._request.show.decoder(model.decoder)
+        tracker = LiveTracker(model, source.sample_rate, decoder)
         outputs = _open_outputs(plan, source)
         return follow(
             source, tracker, outputs, self._terminal, self._format, self._stop,
-            self._request.realtime,
+            self._request.realtime, self._show,
         )  # fmt: skip
 
     def _headline(self, path: Path) -> None:
@@ -147,16 +202,53 @@ class Job:
 
 def _check(request: Request) -> None:
     """Refuse what makes no sense. Raises MisuseError."""
-    if request.files and request.mic:
-        raise MisuseError("Give either --file or --mic, not both.")
-    if not request.files and not request.mic:
+    live = request.live
+    given = ["--file"] * bool(request.files) + ["--mic"] * live.mic
+    given += ["--stdin"] * live.stdin + ["--listen"] * (live.listen is not None)
+    if len(given) > 1:
+        raise MisuseError(f"Give either {given[0]} or {given[1]}, not both.")
+    if not given:
         raise MisuseError("Give --file SONG or --mic; --help shows examples.")
-    if request.device is not None and not request.mic:
-        raise MisuseError("--device belongs to --mic.")
-    if request.realtime and request.mic:
+    raw = live.stdin or live.listen is not None
+    for option, value, fits, owner in (
+        ("--device", live.device, live.mic, "--mic"),
+        ("--rate", live.rate, raw, "--stdin and --listen"),
+        ("--channels", live.channels, raw, "--stdin and --listen"),
+        ("--pcm-format", live.pcm_format, raw, "--stdin and --listen"),
+        ("--channel", live.channel, live.kind, "live sound"),
+    ):
+        if value is not None and not fits:
+            raise MisuseError(f"{option} belongs to {owner}.")
+    if request.realtime and live.kind:
         raise MisuseError("--realtime belongs to --file: live sound is in real time anyway.")
+    show = request.show
+    if show.outputs and request.files and not request.realtime:
+        raise MisuseError(
+            f"--output {show.outputs[0].text} is live: give --realtime with --file, or --mic."
+        )
+    if show.control is not None and not show.outputs:
+        raise MisuseError("--control steers live outputs: give one, as --output osc://HOST:PORT.")
     if request.model is not None and not request.model.is_file():
         raise MisuseError(f"There is no model file '{request.model}'.")
+
+
+def _open_live(live: LiveInput) -> Source:
+    """Open the live source asked for. Raises MisuseError and SourceError."""
+    if live.mic:
+        from beattrack_runtime.microphone import MicSource
+
+        return MicSource(live.device, live.channel)
+    from beattrack_runtime.live.pcm import PcmFormat, StdinSource, TcpSource
+
+    form = PcmFormat(
+        48000 if live.rate is None else live.rate,
+        1 if live.channels is None else live.channels,
+        live.pcm_format or "s16le",
+    )
+    if live.stdin:
+        return StdinSource(form, live.channel)
+    assert live.listen is not None
+    return TcpSource(live.listen, form, live.channel)
 
 
 def _open_outputs(plan: Plan, source: Source) -> list[Output]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import os
 import re
@@ -16,6 +15,7 @@ import soundfile
 from numpy.typing import NDArray
 
 from beattrack_runtime.errors import MisuseError, SourceError, reason
+from beattrack_runtime.quiet import quiet_libraries
 from beattrack_runtime.resample import MAX_RATE, MIN_RATE
 from beattrack_runtime.session import MAX_CHANNELS
 
@@ -67,7 +67,7 @@ class _SoundFileDecoder:
     """Reads what libsndfile reads: WAV, FLAC, Ogg, MP3, AIFF and more."""
 
     def __init__(self, path: Path, block_s: float) -> None:
-        with _quiet_libraries():
+        with quiet_libraries():
             self._file = _ForwardFile(os.fsencode(path))  # a name may be no text
         self.damaged = _cut_off(self._file.extra_info)
         self.sample_rate: int = self._file.samplerate
@@ -82,7 +82,7 @@ class _SoundFileDecoder:
         """Yield float32 [n, channels]; raises SoundFileError where damage ends the stream."""
         buffer = np.empty((self._size, self.channels), np.float32)
         while True:
-            with _quiet_libraries():
+            with quiet_libraries():
                 block = self._file.read(out=buffer)
             if not len(block):
                 return
@@ -231,24 +231,6 @@ def _cut_off(report: str) -> bool:
     """Whether libsndfile's report about a file says that a part of it is missing."""
     found = _CUT_OFF.search(report)
     return found is not None and int(found["bytes"] or 0) < _UNKNOWN_BYTES
-
-
-@contextlib.contextmanager
-def _quiet_libraries() -> Iterator[None]:
-    """Keep libmpg123 from printing its own messages about damaged files on stderr."""
-    try:
-        stderr = os.dup(2)
-    except OSError:  # there is no stderr
-        yield
-        return
-    silence = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silence, 2)
-    os.close(silence)
-    try:
-        yield
-    finally:
-        os.dup2(stderr, 2)
-        os.close(stderr)
 
 
 def paced(

@@ -7,6 +7,10 @@ follows would seem to happen too early; so silence of the same length takes thei
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
 
 WINDOW_S = 10.0  # over which the usual delay of the audio is taken
 LOSS_S = 2.0  # audio that came late for so long has lost something before it
@@ -83,10 +87,10 @@ class Pace:
         Both are 0 unless a gap has been filled. Then what is still missing is made up; or, where
         the audio of the gap comes after all, what silence has already stood for is dropped.
         """
-        silence = drop = 0
+        missing = drop = 0
         if self._gap:
-            silence = max(0, self.behind(now) - samples)
-            self._samples += silence
+            missing = max(0, self.behind(now) - samples)
+            self._samples += missing
             self._resumed = now
             self._recent = (math.inf, now)
         if self._debt:
@@ -96,7 +100,7 @@ class Pace:
                 self._debt -= drop
             elif now - self._resumed > LOSS_S:
                 self._debt = 0
-        return silence, drop
+        return missing, drop
 
     def lost(self, now: float) -> int:
         """Return the silence that stands for samples gone missing unnoticed; asked after a block.
@@ -111,9 +115,9 @@ class Pace:
         late = earliest - min(self._origins)
         if self._fast or not LOSS_AT_S < late < math.inf:
             return 0
-        silence = round(late * self._rate)
-        self._samples += silence
-        return silence
+        missing = round(late * self._rate)
+        self._samples += missing
+        return missing
 
     def _roll(self, now: float) -> None:
         """Begin a new window when this one is over."""
@@ -134,3 +138,25 @@ class Pace:
     def _ahead(self, now: float) -> int:
         """Samples by which the stream is before its usual place; negative: behind."""
         return round(self._samples - (now - min(self._origins)) * self._rate)
+
+
+def in_step(
+    pace: Pace, block: NDArray[np.float32], now: float, rate: int
+) -> Iterator[NDArray[np.float32]]:
+    """Yield a block that has come, after the silence that it wants and less what is too late."""
+    fill, drop = pace.resume(len(block), now)
+    if fill:
+        yield from silence(fill, block.shape[1], rate)
+    block = block[drop:]
+    pace.heard(len(block), now)
+    yield block
+
+
+def silence(samples: int, channels: int, rate: int) -> Iterator[NDArray[np.float32]]:
+    """Yield silence, in slices of a second at most; one of no length if ``samples`` is 0."""
+    while True:
+        part = min(samples, rate)
+        samples -= part
+        yield np.zeros((part, channels), np.float32)
+        if not samples:
+            return

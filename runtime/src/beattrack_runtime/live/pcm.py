@@ -19,8 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beattrack_runtime.errors import MisuseError, SourceError, reason
-from beattrack_runtime.live.pace import Pace
-from beattrack_runtime.resample import MAX_RATE, MIN_RATE, StreamResampler
+from beattrack_runtime.live.fit import Fitter
+from beattrack_runtime.live.pace import Pace, in_step, silence
+from beattrack_runtime.resample import MAX_RATE, MIN_RATE
 from beattrack_runtime.session import MAX_CHANNELS
 
 MAGIC = b"beattrack-pcm"  # begins the optional header line
@@ -133,11 +134,11 @@ class StdinSource:
                 return
             if data is None:
                 self.note = "waiting for audio" if now - last > QUIET_S else ""
-                silent = self._pace.behind(now) if now - last > QUIET_S else 0
-                self.overruns += bool(silent) and not gap
-                gap = gap or bool(silent)
-                self._pace.fill(silent)
-                yield from _silence(silent, self.channels, self.sample_rate)
+                missing = self._pace.behind(now) if now - last > QUIET_S else 0
+                self.overruns += bool(missing) and not gap
+                gap = gap or bool(missing)
+                self._pace.fill(missing)
+                yield from silence(missing, self.channels, self.sample_rate)
                 continue
             last, gap, self.note = now, False, ""
             if head is not None:
@@ -147,7 +148,7 @@ class StdinSource:
                 if _FILES.match(head):
                     raise SourceError("stdin holds an audio file: give it with --file.")
                 data, head = head, None
-            yield from _in_step(self._pace, self._decoder.push(data), now, self.sample_rate)
+            yield from in_step(self._pace, self._decoder.push(data), now, self.sample_rate)
 
     def close(self) -> None:
         """Stdin belongs to the program: nothing to do."""
@@ -202,16 +203,16 @@ class TcpSource:
                 self._accept(now)
             if block is not None and len(block):
                 last, gap = now, False
-                yield from _in_step(self._pace, block, now, self.sample_rate)
+                yield from in_step(self._pace, block, now, self.sample_rate)
                 continue
             gone = self._client is None or now - last > QUIET_S
-            silent = self._pace.behind(now) if gone else 0
-            self.overruns += bool(silent) and not gap and self._client is not None
-            gap = gap or bool(silent)
-            self._pace.fill(silent)
+            missing = self._pace.behind(now) if gone else 0
+            self.overruns += bool(missing) and not gap and self._client is not None
+            gap = gap or bool(missing)
+            self._pace.fill(missing)
             if self._client is not None:
                 self.note = "client sends nothing" if now - last > QUIET_S else ""
-            yield from _silence(silent, 1, self.sample_rate)
+            yield from silence(missing, 1, self.sample_rate)
 
     def _accept(self, now: float) -> None:
         """Take a new client, or send it away while another is there."""
@@ -279,7 +280,7 @@ class _Client:
         self._form, self._channel, self._rate = form, channel, rate
         self._head: bytes | None = b""  # the first bytes, until what they are is known
         self._decoder: PcmDecoder | None = None
-        self._resampler: StreamResampler | None = None
+        self._fitter = Fitter(form.rate, rate, 1)
         connection.setblocking(False)
         with contextlib.suppress(OSError):  # notice a client whose machine has died
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -298,12 +299,7 @@ class _Client:
                 return np.zeros((0, 1), np.float32)
             data, self._head = found, None
         assert self._decoder is not None
-        block = self._decoder.push(data)
-        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
-        if self._resampler is not None:
-            # One sample that is no number would stay in the filter's window.
-            mono = self._resampler.push(np.nan_to_num(mono, nan=0, posinf=0, neginf=0))
-        return mono[:, None]
+        return self._fitter.push(self._decoder.push(data))
 
     def _begin(self, head: bytes) -> bytes | None:
         """Return the audio after the header, if any; None while that cannot be told."""
@@ -323,8 +319,7 @@ class _Client:
                 raise MisuseError("This is an audio file: raw PCM is wanted.")
             rest = head
         self._decoder = PcmDecoder(form, self._channel)
-        if form.rate != self._rate:
-            self._resampler = StreamResampler(form.rate, self._rate)
+        self._fitter = Fitter(form.rate, self._rate, 1)
         return rest
 
     def refuse(self, sentence: str) -> None:
@@ -406,25 +401,3 @@ def _listen(address: str, host: str, port: int) -> socket.socket:
 def _check_channel(channel: int | None, channels: int) -> None:
     if channel is not None and not 1 <= channel <= channels:
         raise MisuseError(f"There is no channel {channel}: the audio has {channels}.")
-
-
-def _in_step(
-    pace: Pace, block: NDArray[np.float32], now: float, rate: int
-) -> Iterator[NDArray[np.float32]]:
-    """Yield a block that has come, after the silence that it wants and less what is too late."""
-    fill, drop = pace.resume(len(block), now)
-    if fill:
-        yield from _silence(fill, block.shape[1], rate)
-    block = block[drop:]
-    pace.heard(len(block), now)
-    yield block
-
-
-def _silence(samples: int, channels: int, rate: int) -> Iterator[NDArray[np.float32]]:
-    """Yield silence, in slices of a second at most; one of no length if ``samples`` is 0."""
-    while True:
-        part = min(samples, rate)
-        samples -= part
-        yield np.zeros((part, channels), np.float32)
-        if not samples:
-            return
