@@ -43,6 +43,7 @@ class Source(Protocol):
     channels: int
     duration_s: float | None  # None when it is not known
     overruns: int  # times that audio was lost on the way
+    note: str  # what is wrong with it now, in a few words; empty while all is well
 
     def blocks(self) -> Iterator[NDArray[np.float32]]:
         """Yield float32 [n, channels], full scale at 1; n may be 0 while nothing has come."""
@@ -147,6 +148,7 @@ class FileSource:
     """An audio file, decoded block by block: by libsndfile or, where that cannot, by PyAV."""
 
     overruns = 0
+    note = ""
 
     def __init__(self, path: Path, block_s: float = 0.1) -> None:
         """Open ``path``; blocks are about ``block_s`` seconds long, or as
