@@ -34,6 +34,10 @@ bench-runtime *ARGS: _runtime
 bench-training *ARGS: _test-env
     @.venv-test/bin/python benchmarks/training.py {{ARGS}}
 
+# Run aubio, BeatNet, madmom, librosa and ours over a folder of songs with .beats, and score them (docs/peers.md)
+bench-peers folder *ARGS: _test-env
+    @PYTHONPATH=benchmarks .venv-test/bin/python -m peers {{quote(folder)}} {{ARGS}}
+
 # Write the latest finished run, or a named one, as an ONNX file in exports/: just export-onnx RUN_ID
 export-onnx *ARGS: _test-env
     .venv-test/bin/trainer export {{ARGS}}
