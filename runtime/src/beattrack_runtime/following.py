@@ -8,6 +8,7 @@ import signal
 import time
 from collections.abc import Iterator, Sequence
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -19,6 +20,9 @@ from beattrack_runtime.session import LiveTracker
 from beattrack_runtime.sources import Source, paced
 from beattrack_runtime.stats import Summary
 from beattrack_runtime.terminal import Terminal
+
+if TYPE_CHECKING:
+    from beattrack_runtime.live.show import Show
 
 _log = logging.getLogger("beattrack")
 
@@ -61,6 +65,7 @@ def follow(
     formatter: Formatter | None,
     stop: StopRequest,
     realtime: bool = False,
+    show: Show | None = None,
 ) -> bool:
     """Track ``source`` to its end, or until ``stop`` is asked, and finish the outputs.
 
@@ -74,6 +79,7 @@ def follow(
         formatter: of the events on stdout; None prints nothing.
         stop: looked at after each block.
         realtime: hold the source back to the speed of the clock on the wall.
+        show: drives the live outputs, if there are any; not closed.
 
     Returns:
         Whether every output was written.
@@ -81,7 +87,7 @@ def follow(
     Raises:
         SourceError: after the outputs were written with what had been heard until then.
     """
-    stream = _Stream(source, tracker, outputs, terminal, formatter)
+    stream = _Stream(source, tracker, outputs, terminal, formatter, show)
     failure: SourceError | None = None
     terminal.start()
     try:
@@ -118,12 +124,14 @@ class _Stream:
         outputs: Sequence[Output],
         terminal: Terminal,
         formatter: Formatter | None,
+        show: Show | None,
     ) -> None:
         self._source = source
         self._tracker = tracker
         self._outputs = list(outputs)  # those that have not failed
         self._terminal = terminal
         self._format = formatter
+        self._show = show
         self.complete = True  # whether no output has failed
         self.summary = Summary(source.name)
         self.began_s = time.monotonic()
@@ -132,6 +140,8 @@ class _Stream:
         """Push every block, then what the tracker holds back."""
         source, tracker = self._source, self._tracker
         tracker.on_frame = self._frame
+        if self._show is not None:
+            self._show.begin(source, tracker)
         blocks = source.blocks()
         if realtime:
             blocks = paced(blocks, source.sample_rate, lambda: stop.asked)
@@ -139,14 +149,20 @@ class _Stream:
             for block in blocks:
                 if stop.asked:
                     break
+                came_s = time.monotonic()
                 for output in list(self._outputs):
                     with self._guarded(output):
                         output.audio(block)
-                self._deliver(tracker.push(block))
+                events = tracker.push(block)
+                if self._show is not None:
+                    self._show.step(block, events, came_s)
+                self._deliver(events)
                 peak = float(np.abs(block).max()) if len(block) else 0.0
                 self._terminal.update(source, tracker, peak)
             self._deliver(tracker.flush())
         finally:
+            if self._show is not None:
+                self._show.end()
             self.summary.audio_s = tracker.time_s
             self.summary.overruns = source.overruns
             self.summary.bad_samples = tracker.bad_samples
@@ -154,6 +170,8 @@ class _Stream:
     def _frame(self, time_s: float, beat: float, downbeat: float) -> None:
         for output in self._outputs:
             output.frame(time_s, beat, downbeat)
+        if self._show is not None:
+            self._show.frame(time_s, beat, downbeat)
 
     def finish(self) -> None:
         """Finish the outputs."""

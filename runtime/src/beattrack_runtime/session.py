@@ -99,6 +99,27 @@ class LiveTracker:
     def on_frame(self, callback: Callable[[float, float, float], None] | None) -> None:
         self._tracker.on_frame = callback
 
+    @property
+    def on_silence(self) -> Callable[[float, bool], None] | None:
+        """Called with (stream time in s, silent) when silence begins and when it ends."""
+        return self._tracker.on_silence
+
+    @on_silence.setter
+    def on_silence(self, callback: Callable[[float, bool], None] | None) -> None:
+        self._tracker.on_silence = callback
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """The settings of the beat filter."""
+        return self._tracker.decoder
+
+    def retune(self, decoder: DecoderConfig) -> None:
+        """Track on with other settings of the beat filter, such as the tempo range.
+
+        The filter begins anew: the tracker searches. Stream time and the model's memory go on.
+        """
+        self._tracker.retune(decoder)
+
     def push(self, samples: NDArray[np.generic]) -> list[Event]:
         """Take the next samples and return the events that they made known.
 

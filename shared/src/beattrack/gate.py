@@ -28,6 +28,11 @@ class Gate:
         self.confidence = 0.0
         self._quiet = np.inf  # frames since something sounded
 
+    @property
+    def silent(self) -> bool:
+        """Whether nothing has sounded for `SILENCE_S`."""
+        return self._quiet >= self._silent_frames
+
     def step(self, power: float, confidence: float) -> bool:
         """Take one hop's mean square (full scale 1) and the filter's confidence (0-1).
 
@@ -36,7 +41,7 @@ class Gate:
         """
         self._quiet = self._quiet + 1 if power < self._silence else 0
         self.confidence += self._confidence_gain * (confidence - self.confidence)
-        silent = self._quiet >= self._silent_frames
+        silent = self.silent
         before = self.state
         if self.state is TrackerState.LOCKED:
             if silent or self.confidence < LOSE_AT:

@@ -113,6 +113,8 @@ class BeatTracker:
     Attributes:
         on_frame: called for every frame with (time_s, beat, downbeat): the moment the activations
             speak of, and both probabilities. For plots.
+        on_silence: called with (now_s, silent) when nothing sounds any more and when something does
+            again; before the events of that moment. A stream begins silent.
     """
 
     def __init__(
@@ -130,6 +132,7 @@ class BeatTracker:
         self._gate = Gate(self._fps)
         self._input_delay_s = input_delay_s
         self.on_frame: Callable[[float, float, float], None] | None = None
+        self.on_silence: Callable[[float, bool], None] | None = None
         self.reset()
 
     def reset(self) -> None:
@@ -141,6 +144,18 @@ class BeatTracker:
         self._frame = 0
         self._samples = 0
         self._estimate: Estimate | None = None
+
+    def retune(self, decoder: DecoderConfig) -> None:
+        """Go on with other settings of the filter, which begins anew; time and model go on."""
+        self._filter = BarPointerFilter(decoder, self._fps)
+        self._reporter = BeatReporter(self._filter, self._fps, self._model.latency_frames)
+        self._gate.reset()
+        self._estimate = None
+
+    @property
+    def decoder(self) -> DecoderConfig:
+        """The settings of the filter."""
+        return self._filter.config
 
     @property
     def time_s(self) -> float:
@@ -204,7 +219,11 @@ class BeatTracker:
             at = (frame + 0.5 - self._model.latency_frames) / self._fps
             self.on_frame(at, beat, downbeat)
         events: list[Event] = []
-        if self._gate.step(energy / len(samples), self._estimate.confidence):
+        silent = self._gate.silent
+        changed = self._gate.step(energy / len(samples), self._estimate.confidence)
+        if silent is not self._gate.silent and self.on_silence is not None:
+            self.on_silence(now_s, not silent)
+        if changed:
             events.append(StateChange(self._gate.state, now_s, self._gate.confidence))
         found = self._reporter.step(frame, now_s, self._estimate)
         if found is not None and self._gate.state is TrackerState.LOCKED:

@@ -1,0 +1,241 @@
+"""Every output on a thread of its own, on time, whatever the others do."""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import threading
+import time
+from dataclasses import dataclass
+from typing import Protocol
+
+from beattrack_runtime.live.clock import ClockState, ClockStateChange, Tick
+
+QUEUE = 512  # things that wait for one output at most: 21 beats of ticks
+LATE_S = 0.005  # what is sent later than this after its moment counts as late
+STALE_S = (
+    0.1  # and a tick later than this is not sent: a beat in the wrong place is worse than none
+)
+RETRY_S = (0.25, 0.5, 1.0, 2.0, 4.0)  # waits between attempts to open an output again
+CLOSE_S = 1.0  # how long the end of the program waits for an output
+
+_log = logging.getLogger("beattrack")
+
+
+@dataclass(frozen=True)
+class OutputHealth:
+    """What became of one output so far."""
+
+    name: str
+    delay_ms: float
+    sent: int  # ticks and changes of state
+    late: int  # of those sent, later than LATE_S
+    dropped: int  # ticks that were stale, or found the output closed or its queue full
+    reconnects: int
+    state: str  # "opening", "open", "broken" or "closed"
+
+
+@dataclass(frozen=True)
+class Status:
+    """How things stand, about ten times a second, for page and terminal."""
+
+    stream_s: float
+    state: ClockState
+    tempo_bpm: float | None
+    confidence: float  # 0-1
+    level_db: float  # RMS since the last status, dB of full scale, at least -120
+    clipping: bool
+    activation: float  # of the last frame, beat, 0-1
+    downbeat: float  # and downbeat
+    source: str
+    health: str
+    outputs: tuple[OutputHealth, ...]
+    # (stream time in s, beat, downbeat) of the frames since the last status, for the page's scope
+    frames: tuple[tuple[float, float, float], ...] = ()
+
+
+@dataclass(frozen=True)
+class Due:
+    """What an output gets."""
+
+    what: Tick | ClockStateChange | Status
+    at: float  # monotonic seconds at which it should take effect, the output's delay included
+
+
+class Output(Protocol):
+    """One receiver. Only its own thread calls it."""
+
+    @property
+    def name(self) -> str:
+        """How it is counted and shown: osc://127.0.0.1:9000."""
+
+    @property
+    def ahead_s(self) -> float:
+        """How long before its moment a thing is wanted, seconds."""
+
+    @property
+    def beats_only(self) -> bool:
+        """Whether of the ticks only beats are wanted."""
+
+    def open(self) -> None:
+        """Connect. Raises OSError, or BeattrackError with a sentence for the user."""
+
+    def send(self, due: Due) -> None:
+        """Pass one thing on. Raises as `open` does; the output is then opened anew."""
+
+    def close(self) -> None:
+        """Disconnect; also after a failure. Never raises."""
+
+
+class Delivery:
+    """One output with its thread and its bounded queue.
+
+    ``put`` never waits, so a dead or stalled receiver costs nobody else anything. A tick that
+    cannot be sent in time is dropped and counted. A failed output is opened again with growing
+    waits.
+    """
+
+    def __init__(self, output: Output, delay_ms: float = 0.0) -> None:
+        """Wrap ``output``; `start` begins."""
+        self._output = output
+        self._wake = threading.Condition()
+        self._heap: list[tuple[float, int, Due]] = []  # (when to send, order, what)
+        self._number = 0
+        self._ended = False
+        self._delay_ms = delay_ms
+        self._sent = self._late = self._dropped = self._reconnects = 0
+        self._state = "opening"
+        self._thread = threading.Thread(target=self._run, name=output.name, daemon=True)
+
+    @property
+    def name(self) -> str:
+        """The output's name."""
+        return self._output.name
+
+    @property
+    def early_s(self) -> float:
+        """How long before its audio time this output must be given a thing, seconds, >= 0."""
+        return max(0.0, self._output.ahead_s - self._delay_ms / 1000)
+
+    def set_delay(self, delay_ms: float) -> None:
+        """Sound ``delay_ms`` later than the music, or earlier, from the next tick given on."""
+        self._delay_ms = delay_ms
+
+    def health(self) -> OutputHealth:
+        """Return the counts so far."""
+        return OutputHealth(
+            self.name, self._delay_ms, self._sent, self._late, self._dropped, self._reconnects,
+            self._state,
+        )  # fmt: skip
+
+    def start(self) -> None:
+        """Open the output, on its own thread."""
+        self._thread.start()
+
+    def put(self, what: Tick | ClockStateChange | Status, at_s: float) -> None:
+        """Have something sent that sounds at ``at_s``, monotonic; the delay is added here."""
+        if isinstance(what, Tick) and what.tick and self._output.beats_only:
+            return
+        at_s += 0.0 if isinstance(what, Status) else self._delay_ms / 1000
+        with self._wake:
+            if len(self._heap) >= QUEUE:
+                self._dropped += isinstance(what, Tick)
+                return
+            self._number += 1
+            item = (at_s - self._output.ahead_s, self._number, Due(what, at_s))
+            heapq.heappush(self._heap, item)
+            if self._heap[0] is item:
+                self._wake.notify()
+
+    def stop(self) -> None:
+        """End: what is due within moments is still sent, then the output is closed."""
+        with self._wake:
+            self._ended = True
+            self._wake.notify()
+
+    def join(self) -> None:
+        """Wait until it has ended, but not for a receiver that is stuck."""
+        if self._thread.ident is not None:
+            self._thread.join(CLOSE_S)
+
+    def _run(self) -> None:
+        attempt = 0
+        while not self._ended:
+            try:
+                self._output.open()
+                if self._state == "broken":
+                    self._reconnects += 1
+                    _log.info("%s: connected again.", self.name)
+                self._state, attempt = "open", 0
+                self._serve()
+                break
+            except Exception as error:  # a fault of a library, or of ours, must not end the show
+                self._fail(error)
+            wait = RETRY_S[min(attempt, len(RETRY_S) - 1)]
+            attempt += 1
+            self._discard(time.monotonic() + wait)
+        self._close()
+        self._state = "closed"
+
+    def _fail(self, error: Exception) -> None:
+        if self._state != "broken":
+            text = str(error).rstrip(".") or type(error).__name__
+            _log.warning("%s: %s; it is tried again.", self.name, text)
+        self._state = "broken"
+        self._close()
+
+    def _close(self) -> None:
+        try:
+            self._output.close()
+        except Exception as error:
+            _log.debug("%s: closing: %s", self.name, error)
+
+    def _serve(self) -> None:
+        """Send everything at its moment, until the end or a failure."""
+        while (due := self._next()) is not None:
+            late_s = time.monotonic() - (due.at - self._output.ahead_s)
+            if isinstance(due.what, Tick) and late_s > STALE_S:
+                self._dropped += 1
+                continue
+            try:
+                self._output.send(due)
+            except Exception:
+                self._dropped += isinstance(due.what, Tick)
+                raise
+            if not isinstance(due.what, Status):
+                self._sent += 1
+                self._late += late_s > LATE_S
+
+    def _next(self) -> Due | None:
+        """Wait for the next moment at which something is to be sent; None: the end."""
+        with self._wake:
+            while True:
+                if self._heap:
+                    wait = self._heap[0][0] - time.monotonic()
+                    if wait <= 0:
+                        return heapq.heappop(self._heap)[2]
+                elif self._ended:
+                    return None
+                else:
+                    wait = None
+                if self._ended and wait is not None and wait > CLOSE_S / 2:
+                    return None
+                self._wake.wait(wait)
+
+    def _discard(self, until_s: float) -> None:
+        """Wait, dropping the ticks that fall due; the last state is kept for the new connection."""
+        with self._wake:
+            while not self._ended and (left := until_s - time.monotonic()) > 0:
+                self._wake.wait(left)
+            now = time.monotonic()
+            state: tuple[float, int, Due] | None = None
+            kept = []
+            for item in sorted(self._heap):
+                if item[0] > now:
+                    kept.append(item)
+                elif isinstance(item[2].what, ClockStateChange):
+                    state = item
+                else:
+                    self._dropped += isinstance(item[2].what, Tick)
+            self._heap = ([state] if state else []) + kept
+            heapq.heapify(self._heap)

@@ -1,0 +1,34 @@
+"""The live outputs; `open_output` makes the one that a specification asks for.
+
+Each protocol's library is imported only when its output is asked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from beattrack_runtime.live.controls import Command
+from beattrack_runtime.live.delivery import Output
+from beattrack_runtime.live.spec import OutputSpec
+
+
+def make_output(spec: OutputSpec, put: Callable[[Command, float], None]) -> Output:
+    """Return the output, not yet opened.
+
+    Args:
+        spec: what the user asked for.
+        put: takes the commands that come back from a page, each with when the user gave it,
+            monotonic seconds.
+
+    Raises:
+        BeattrackError: its library is missing.
+        ConfigError: a key's value is out of range.
+    """
+    if spec.scheme == "osc":
+        from beattrack_runtime.live.outputs.osc import OscOutput
+
+        return OscOutput(spec)
+    from beattrack_runtime.live.outputs.web import WebOutput
+
+    token = spec.options.get("token")
+    return WebOutput((spec.host, spec.port), None if token is None else str(token), put)

@@ -1,0 +1,86 @@
+"""From what the command line says of live outputs to a running show."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from beattrack.config import ConfigError, DecoderConfig
+from beattrack_runtime.errors import MisuseError
+from beattrack_runtime.live.controls import parse
+from beattrack_runtime.live.spec import OutputSpec, is_live, parse_host, parse_output
+
+if TYPE_CHECKING:
+    from beattrack_runtime.live.show import Control, Show
+
+
+@dataclass(frozen=True)
+class ShowRequest:
+    """What is to be driven, and how it is steered; made by `read_request`."""
+
+    outputs: tuple[OutputSpec, ...] = ()
+    control: tuple[str, int] | None = None  # host and port of the OSC control
+    meter: int | None = None  # beats per bar
+    tempo_range: tuple[float, float] | None = None  # bpm
+
+    def decoder(self, config: DecoderConfig) -> DecoderConfig:
+        """Return the filter's settings with what the user knows of the music.
+
+        Raises:
+            MisuseError: the filter cannot do it.
+        """
+        changes: dict[str, object] = {}
+        if self.meter is not None:
+            changes["beats_per_bar"] = (self.meter,)
+        if self.tempo_range is not None:
+            changes["min_bpm"], changes["max_bpm"] = self.tempo_range
+        try:
+            return dataclasses.replace(config, **changes)  # type: ignore[arg-type]
+        except ConfigError as error:
+            raise MisuseError(f"--meter or --tempo-range does not fit: {error}") from None
+
+
+def read_request(
+    outputs: list[str], control: str | None, meter: int | None, tempo_range: str | None
+) -> ShowRequest:
+    """Read the options; ``outputs`` are the live ones. Raises MisuseError."""
+    specs = tuple(parse_output(text) for text in outputs)
+    names = [spec.text for spec in specs]
+    for name in names:
+        if names.count(name) > 1:
+            raise MisuseError(f"--output '{name}' is given twice.")
+    try:
+        if meter is not None:
+            parse(f"meter {meter}")
+        if tempo_range is not None:
+            parse("tempo " + " ".join(tempo_range.replace("-", " ").split()))
+    except ConfigError as error:
+        option = "--meter" if tempo_range is None else "--tempo-range LOW-HIGH"
+        raise MisuseError(f"{option}: {error}") from None
+    low_high = None
+    if tempo_range is not None:
+        low, high = map(float, tempo_range.replace("-", " ").split())
+        low_high = (low, high)
+    where = None if control is None else parse_host("--control", control, "osc")
+    return ShowRequest(specs, where, meter, low_high)
+
+
+def split_outputs(texts: list[str]) -> tuple[list[str], list[str]]:
+    """Return the formats of stdout and the live outputs among what ``--output`` was given."""
+    return [t for t in texts if not is_live(t)], [t for t in texts if is_live(t)]
+
+
+def open_show(request: ShowRequest) -> Show:
+    """Start all outputs and controls. Raises BeattrackError and MisuseError."""
+    from beattrack_runtime.live.controls import CommandQueue
+    from beattrack_runtime.live.outputs import make_output
+    from beattrack_runtime.live.show import Show
+
+    commands = CommandQueue()
+    try:
+        outputs = [(make_output(spec, commands.put), spec.delay_ms) for spec in request.outputs]
+    except ConfigError as error:
+        raise MisuseError(f"--output: {error}") from None
+    controls: list[Control] = []
+    return Show(outputs, commands, controls)

@@ -1,0 +1,228 @@
+"""The running heart: from a source's blocks and the tracker's events to every live output."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from beattrack.config import ConfigError
+from beattrack.events import Event, StateChange, TrackerState
+from beattrack_runtime.live.clock import BeatClock, ClockStateChange, Tick
+from beattrack_runtime.live.controls import Command, CommandQueue
+from beattrack_runtime.live.delivery import Delivery, Output, Status
+from beattrack_runtime.live.walltime import StreamTime
+
+if TYPE_CHECKING:
+    from beattrack_runtime.session import LiveTracker
+    from beattrack_runtime.sources import Source
+
+LOOKAHEAD_S = 0.06  # ticks are given so long before they sound, and before the earliest output
+STATUS_S = 0.1  # between two statuses
+FRAMES = 64  # that one status tells of at most
+LOWEST_DB = -120.0
+CLIPPING = 0.999  # of full scale: a sample at least so loud was probably louder
+_SWITCH_S = 0.001  # s for which one Python thread may keep the others waiting
+
+_log = logging.getLogger("beattrack")
+
+
+class Control(Protocol):
+    """Something that puts commands into the show's queue: keys, an OSC port."""
+
+    def start(self) -> None:
+        """Begin. Raises BeattrackError."""
+
+    def stop(self) -> None:
+        """End."""
+
+
+class Show:
+    """Drives live outputs from one stream after another.
+
+    Made once; for each stream `begin`, then `step` for each block with the events that it made
+    known, then `end`. `close` at last.
+    """
+
+    def __init__(
+        self,
+        outputs: Sequence[tuple[Output, float]],
+        commands: CommandQueue | None = None,
+        controls: Sequence[Control] = (),
+    ) -> None:
+        """Start the outputs, each given with its delay in ms, and the controls."""
+        self.commands = commands or CommandQueue()
+        self.deliveries = [Delivery(output, delay) for output, delay in outputs]
+        self._controls: list[Control] = []
+        self._clock = BeatClock(self._lookahead_s())
+        self._time = StreamTime()
+        self._tracker: LiveTracker | None = None
+        self._source: Source | None = None
+        self._silences: list[tuple[float, bool]] = []
+        self._power, self._samples, self._clipping = 0.0, 0, False
+        self._activation = (0.0, 0.0)
+        self._frames: deque[tuple[float, float, float]] = deque(maxlen=FRAMES)
+        self._status_s = -math.inf  # when the last status was made, monotonic
+        self._switch_s = sys.getswitchinterval()
+        sys.setswitchinterval(_SWITCH_S)
+        for delivery in self.deliveries:
+            delivery.start()
+        try:
+            for control in controls:
+                control.start()
+                self._controls.append(control)
+        except BaseException:
+            self.close()
+            raise
+
+    def _lookahead_s(self) -> float:
+        return LOOKAHEAD_S + max((d.early_s for d in self.deliveries), default=0.0)
+
+    def begin(self, source: Source, tracker: LiveTracker) -> None:
+        """Begin a stream; ``tracker`` must be new or reset."""
+        self._clock = BeatClock(self._lookahead_s(), self._clock)
+        self._time = StreamTime()
+        self._source, self._tracker = source, tracker
+        tracker.on_silence = lambda time_s, silent: self._silences.append((time_s, silent))
+
+    def frame(self, time_s: float, beat: float, downbeat: float) -> None:
+        """Take the activations of a frame, for the page."""
+        self._activation = (beat, downbeat)
+        self._frames.append((time_s, beat, downbeat))
+
+    def step(self, block: NDArray[np.float32], events: Sequence[Event], at_s: float) -> None:
+        """Take a block that came at ``at_s``, monotonic, and what it made known."""
+        assert self._tracker is not None
+        now_s = self._tracker.time_s
+        if len(block):
+            self._time.heard(now_s, at_s)
+            self._measure(block)
+        for time_s, silent in self._silences:
+            for event in events:
+                if event.emitted_s < time_s:
+                    self._clock.event(event)
+            events = [e for e in events if e.emitted_s >= time_s]
+            self._clock.silence(time_s, silent)
+        self._silences.clear()
+        for event in events:
+            self._clock.event(event)
+        for when_s, command in self.commands.drain():
+            self._command(command, min(now_s, self._time.stream(when_s) or now_s), now_s)
+        self._pass_on(self._clock.advance(now_s))
+        if at_s - self._status_s >= STATUS_S:
+            self._status_s = at_s
+            self._send_status(now_s, at_s)
+
+    def _command(self, command: Command, time_s: float, now_s: float) -> None:
+        """Carry out what the user asked for at ``time_s``."""
+        assert self._tracker is not None
+        try:
+            if command.kind == "delay":
+                self._set_delay(command.output, command.numbers[0])
+            elif command.kind == "tempo":
+                low, high = command.numbers
+                config = self._tracker.decoder
+                self._tracker.retune(dataclasses.replace(config, min_bpm=low, max_bpm=high))
+                # The filter begins anew: the clock holds until it has found the beat again.
+                self._clock.event(StateChange(TrackerState.LOST, now_s, 0.0))
+            elif command.kind == "restart":
+                self._tracker.retune(self._tracker.decoder)
+                self._clock.restart(now_s)
+            else:
+                self._clock.command(command, time_s)
+        except ConfigError as error:
+            _log.warning("%s", error)
+
+    def _set_delay(self, name: str, delay_ms: float) -> None:
+        for delivery in self.deliveries:
+            if delivery.name == name:
+                delivery.set_delay(delay_ms)
+                self._clock.lookahead_s = max(self._clock.lookahead_s, self._lookahead_s())
+                return
+        raise ConfigError(f"There is no output {name[:60]!a}.")
+
+    def _pass_on(self, given: Sequence[Tick | ClockStateChange]) -> None:
+        for what in given:
+            at_s = self._time.wall(what.time_s)
+            if at_s is not None:
+                self._put(what, at_s)
+
+    def _put(self, what: Tick | ClockStateChange | Status, at_s: float) -> None:
+        for delivery in self.deliveries:
+            delivery.put(what, at_s)
+
+    def _measure(self, block: NDArray[np.float32]) -> None:
+        flat = block.reshape(-1)
+        self._power += float(np.dot(flat, flat))
+        self._samples += len(flat)
+        self._clipping |= bool(np.abs(flat).max() >= CLIPPING)
+
+    def _send_status(self, now_s: float, at_s: float) -> None:
+        assert self._source is not None
+        power = self._power / max(1, self._samples)
+        level_db = 10 * math.log10(power) if power > 10 ** (LOWEST_DB / 10) else LOWEST_DB
+        clock = self._clock
+        status = Status(
+            stream_s=now_s,
+            state=clock.state,
+            tempo_bpm=clock.tempo_bpm or None,
+            confidence=clock.confidence,
+            level_db=level_db if math.isfinite(level_db) else LOWEST_DB,
+            clipping=self._clipping,
+            activation=self._activation[0],
+            downbeat=self._activation[1],
+            source=self._source.name,
+            health=self._health(),
+            outputs=tuple(delivery.health() for delivery in self.deliveries),
+            frames=tuple(self._frames),
+        )
+        self._frames.clear()
+        self._power, self._samples, self._clipping = 0.0, 0, False
+        self._put(status, at_s)
+
+    def _health(self) -> str:
+        """Say how the source does, in a few words."""
+        assert self._source is not None
+        drift = self._time.drift_ppm
+        words = [] if drift is None else [f"drift {drift:+.0f} ppm"]
+        if self._source.overruns:
+            words.append(f"{self._source.overruns} overruns")
+        return ", ".join(words)
+
+    def end(self) -> None:
+        """End a stream: what has been given is still sent; then the clock stands still."""
+        if self._tracker is not None:
+            self._clock.restart(self._tracker.time_s)
+            self._pass_on(self._clock.advance(self._tracker.time_s))
+            self._tracker.on_silence = None
+        self._tracker = self._source = None
+
+    def close(self) -> None:
+        """End the controls and the outputs; say what was not delivered."""
+        for control in self._controls:
+            with contextlib.suppress(Exception):
+                control.stop()
+        for delivery in self.deliveries:
+            delivery.stop()
+        for delivery in self.deliveries:
+            delivery.join()
+            _log.info("%s", _report(delivery))
+        sys.setswitchinterval(self._switch_s)
+
+
+def _report(delivery: Delivery) -> str:
+    health = delivery.health()
+    text = f"{health.name}: {health.sent} sent"
+    for count, word in (
+        (health.late, "late"), (health.dropped, "dropped"), (health.reconnects, "reconnects"),
+    ):  # fmt: skip
+        text += f", {count} {word}" if count else ""
+    return text
