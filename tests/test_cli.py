@@ -393,7 +393,7 @@ def test_without_sound_a_container_names_the_missing_flags(
     monkeypatch.delenv("PULSE_SERVER", raising=False)
     mark, sound = tmp_path / "mark", tmp_path / "snd"
     monkeypatch.setattr(microphone, "_CONTAINER_MARKS", (mark,))
-    monkeypatch.setattr(microphone, "_SOUND", sound)
+    monkeypatch.setattr(microphone, "SOUND", sound)
 
     def told() -> str:
         told = set()

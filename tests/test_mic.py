@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import signal
 import subprocess
@@ -17,7 +16,7 @@ import pytest
 
 from audio_tools import FLUX_COMMAND, share_found
 from flux_model import drum_loop
-from virtual_mic import RATE, Microphone, read_lines, sound_server, wait_for
+from virtual_mic import RATE, Microphone, playing, read_lines, sound_server, wait_for
 
 
 @pytest.fixture
@@ -37,18 +36,6 @@ def _beattrack(
         [sys.executable, "-c", FLUX_COMMAND, *arguments],
         env=environment, capture_output=True, text=True, timeout=60,
     )  # fmt: skip
-
-
-@contextlib.contextmanager
-def playing(microphone: Microphone, audio: np.ndarray) -> Iterator[None]:
-    stop = threading.Event()
-    player = threading.Thread(target=microphone.play, args=(audio, stop))
-    player.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        player.join()
 
 
 def test_lists_the_microphone(microphone: Microphone) -> None:

@@ -107,6 +107,19 @@ def sound_server(folder: Path) -> Iterator[Microphone]:
         log.close()
 
 
+@contextlib.contextmanager
+def playing(microphone: Microphone, audio: np.ndarray) -> Iterator[None]:
+    """Play ``audio`` into it meanwhile."""
+    stop = threading.Event()
+    player = threading.Thread(target=microphone.play, args=(audio, stop))
+    player.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        player.join()
+
+
 def wait_for(process: subprocess.Popen[str], text: str, seconds: float = 20) -> None:
     """Read the process's stderr until it says ``text``."""
     assert process.stderr is not None

@@ -37,6 +37,8 @@ beattrack --mic --device USB --output jsonl
 
 beattrack --mic --output osc://127.0.0.1:9000?delay=-20 --output midi:// --output web://
 
+beattrack --doctor
+
 arecord -f S16_LE -r 48000 | beattrack --stdin --rate 48000
 """
 
@@ -132,6 +134,10 @@ def beattrack(
     model: Annotated[
         Path | None, _path_option("--model", _OTHER, "Use this model, not the shipped one.", "ONNX")
     ] = None,
+    doctor: Annotated[
+        bool,
+        _option("--doctor", _OTHER, "Say what this machine has for live sound, and what it lacks."),
+    ] = False,
     version: Annotated[bool, _option("--version", _OTHER, "Print the version.")] = False,
 ) -> None:
     """Track beats, downbeats and tempo in real time, in audio files or live sound.
@@ -146,6 +152,8 @@ def beattrack(
 
         print(printable("\n".join(describe_devices())))
         return
+    if doctor:
+        raise typer.Exit(_doctor(output or []))
     given = {"beats": beats, "jsonl": jsonl, "click": click, "plot": plot}
     wanted = {kind: path for kind, path in given.items() if path is not None}
     live = LiveInput(mic, device, stdin, listen, rate, channels, pcm_format, channel)
@@ -154,6 +162,17 @@ def beattrack(
     form = read_format(formats)
     request = Request(file or [], live, wanted, realtime, form, model, show)
     raise typer.Exit(Job(request).run())
+
+
+def _doctor(output: list[str]) -> int:
+    """Print what this machine has; return 1 when --mic cannot work."""
+    if output not in ([], ["text"], ["json"]):
+        raise MisuseError("--doctor prints text, or with --output json a line of JSON.")
+    from beattrack_runtime.live.doctor import can_listen, examine, report, report_json
+
+    found = examine()
+    print(printable(report_json(found) if output == ["json"] else report(found)))
+    return int(not can_listen(found))
 
 
 def run(arguments: list[str]) -> int:

@@ -32,7 +32,7 @@ FIRST_RETRY_S, LAST_RETRY_S = 0.25, 4.0  # between attempts to open it again
 _POLL_S = 0.1  # how long a read may wait before the program looks around
 
 _ALSA_NUMBER = re.compile(r" \(hw:\d+,\d+\)$")
-_SOUND = Path("/dev/snd")
+SOUND = Path("/dev/snd")
 # What container engines leave in the containers that they run.
 _CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 _PULSE = (
@@ -87,7 +87,7 @@ class MicSource:
         """
         with opening():
             self._sd = portaudio()
-            info = _find(self._sd, device)
+            info = find(self._sd, device)
         self.name = str(info["name"])
         if channel is not None and not 1 <= channel <= info["max_input_channels"]:
             raise MisuseError(
@@ -234,7 +234,7 @@ class MicSource:
             release(self._stream)
 
 
-def _find(sd: ModuleType, device: str | None) -> dict[str, Any]:
+def find(sd: ModuleType, device: str | None) -> dict[str, Any]:
     """Return PortAudio's description of an input device; raises SourceError."""
     wanted = int(device) if device is not None and device.strip().isdecimal() else device
     try:
@@ -256,17 +256,22 @@ def _find(sd: ModuleType, device: str | None) -> dict[str, Any]:
     raise SourceError(f"{problem} see --list-devices.")
 
 
+def in_container() -> bool:
+    """Whether this runs in a container."""
+    return any(mark.exists() for mark in _CONTAINER_MARKS)
+
+
 def _no_input() -> SourceError:
     """Return the sentence for a machine without inputs; in a container it names what is missing.
 
     A container sees no sound of its host unless its command line says so.
     """
-    if not any(mark.exists() for mark in _CONTAINER_MARKS):
+    if not in_container():
         return SourceError("There is no sound input device.")
-    nodes = list(_SOUND.glob("pcm*c"))  # one for each input
+    nodes = list(SOUND.glob("pcm*c"))  # one for each input
     if os.environ.get("PULSE_SERVER"):
         missing = "the sound server of PULSE_SERVER does not answer or has no input"
-    elif not _SOUND.is_dir():
+    elif not SOUND.is_dir():
         missing = f"start it with '--device /dev/snd --group-add audio', or with '{_PULSE}'"
     elif not nodes:
         missing = "connect one, then start the container again"
