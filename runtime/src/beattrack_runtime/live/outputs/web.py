@@ -48,6 +48,7 @@ RATE, BURST = 40.0, 120.0  # messages a second that a page may send, and at once
 PING_S, PONG_S = 4.0, 8.0  # pings of the WebSocket, and how long an answer may take
 READ_S = 5.0  # a page that does not read for so long is disconnected
 PRESSED_S = 1.0  # a command may have been meant so long before it came
+_log = logging.getLogger("beattrack")
 QUIET = logging.getLogger("beattrack_runtime.web")  # bad requests are no news for the terminal
 QUIET.addHandler(logging.NullHandler())
 QUIET.propagate = False
@@ -82,6 +83,7 @@ class WebOutput:
         self._stop: asyncio.Event | None = None
         self._pages: set[_Page] = set()
         self._latest: dict[type, str] = {}  # the last of a kind, for pages that come later
+        self._told = False
         self.turned_away = 0  # requests refused and pages disconnected
 
     @property
@@ -105,6 +107,9 @@ class WebOutput:
         )
         self._thread.start()
         ready.result(timeout=10)
+        if not self._told:  # once: it is opened again after a failure
+            self._told = True
+            _log.info("The live page is at %s", self.url)
 
     def send(self, due: Due) -> None:
         """Tell every page; never waits. Raises ConnectionError when the server has ended."""

@@ -19,10 +19,13 @@ from urllib.parse import parse_qs
 
 from beattrack.config import ConfigError
 
+_SCRIPT = "text/javascript; charset=utf-8"
 PAGES = {
     "/": ("page.html", "text/html; charset=utf-8"),
     "/page.css": ("page.css", "text/css; charset=utf-8"),
-    "/page.js": ("page.js", "text/javascript; charset=utf-8"),
+    "/lamp.js": ("lamp.js", _SCRIPT),
+    "/pictures.js": ("pictures.js", _SCRIPT),
+    "/page.js": ("page.js", _SCRIPT),
 }
 SOCKET_PATH = "/socket"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,128}")

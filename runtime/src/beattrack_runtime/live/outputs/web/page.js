@@ -7,140 +7,11 @@ const VERSION = 1; // of the messages, docs/live.md
 const PING_FIRST_MS = 40; // between the first pings, which find the clock quickly
 const PING_FIRST = 12;
 const PING_MS = 1000;
-const CLOCK_KEEP_MS = 30000; // a ping older than this says nothing of the clock any more
-const DRIFT = 50e-6; // by which two computers' clocks may run apart, seconds a second
-const STALLED_MS = 150; // without a word for so long, the page counts on by itself ...
-const CARRY_MS = 2000; // ... and after so long it stops
 const DEAD_MS = 4000; // without a word for so long, the connection is made anew
-const TOO_LATE_MS = 60; // a beat found so late is not flashed: a late flash is worse than none
-const GLOW_MS = 90; // the lamp fades by 1/e in this time
-const SCOPE_S = 8;
-const CURVE_S = 120;
 const RUNNING = ["locked", "holding"];
 
 const $ = (id) => document.getElementById(id);
 const calm = window.matchMedia("(prefers-reduced-motion: reduce)");
-
-function median(values) {
-  const sorted = [...values].sort((a, b) => a - b);
-  return sorted.length ? sorted[sorted.length >> 1] : NaN;
-}
-
-// ---- The server's clock, seen from here -------------------------------------------------------
-
-// A pong tells that the server's clock stood at `timeS` somewhere between ping and pong. The
-// exchange of the shortest round trip says it best; older ones are widened by possible drift.
-class ServerClock {
-  constructor() {
-    this.samples = [];
-    this.best = null;
-  }
-
-  add(sentMs, timeS, receivedMs) {
-    const half = (receivedMs - sentMs) / 2;
-    this.samples.push({ offsetMs: timeS * 1000 - (sentMs + half), half, receivedMs });
-    this.samples = this.samples.filter((s) => receivedMs - s.receivedMs < CLOCK_KEEP_MS);
-    const bound = (s) => s.half + (receivedMs - s.receivedMs) * DRIFT;
-    this.best = this.samples.reduce((a, b) => (bound(b) < bound(a) ? b : a));
-    this.errorMs = bound(this.best); // the true offset is within this of the estimate
-  }
-
-  get known() {
-    return this.best !== null;
-  }
-
-  toMs(timeS) {
-    return timeS * 1000 - this.best.offsetMs;
-  }
-
-  toS(timeMs) {
-    return (timeMs + this.best.offsetMs) / 1000;
-  }
-}
-
-// ---- The lamp ---------------------------------------------------------------------------------
-
-// Beats wait here until the picture that will be on the screen at their time is drawn. What is
-// drawn in one animation frame is seen about one frame later, so the frame is chosen for which
-// that moment is nearest to the beat.
-class Lamp {
-  constructor(clock) {
-    this.clock = clock;
-    this.flashes = []; // the last ones: {beat, position, dueMs, shownMs, carried}
-    this.forget();
-    this.deltas = [];
-    this.lastMs = null;
-    this.unseen = null; // the flash drawn in the last frame; this frame's start is its time
-    this.lit = null; // the flash that glows now
-  }
-
-  forget() {
-    this.waiting = []; // messages of beats, by time
-    this.done = null; // the last beat shown
-    this.runs = false;
-  }
-
-  add(beat) {
-    // After a jump the count may begin anew; else a beat that the page carried on to itself,
-    // while no word came, is not shown twice.
-    if (beat.jump) this.done = null;
-    this.waiting = this.waiting.filter((b) => b.beat < beat.beat);
-    if (this.done === null || beat.beat > this.done.beat) this.waiting.push(beat);
-    this.runs = true;
-  }
-
-  // No word came when the next beat fell due: count on at the tempo of the last one.
-  carry(nowMs, aheadMs) {
-    if (this.waiting.length || this.done === null || !this.runs) return;
-    const silenceMs = nowMs - this.heardMs;
-    if (silenceMs < STALLED_MS || silenceMs > CARRY_MS) return;
-    const at = this.done.at + 60 / this.done.tempo_bpm;
-    if (this.clock.toMs(at) > nowMs + aheadMs) return;
-    const position = (this.done.position % this.done.beats_per_bar) + 1;
-    this.waiting.push({ ...this.done, beat: this.done.beat + 1, at, position, carried: true });
-  }
-
-  frame(nowMs) {
-    if (this.lastMs !== null && nowMs - this.lastMs < 60) {
-      this.deltas.push(nowMs - this.lastMs);
-      if (this.deltas.length > 31) this.deltas.shift();
-    }
-    this.lastMs = nowMs;
-    const frameMs = this.deltas.length ? median(this.deltas) : 16.7;
-    if (this.unseen) {
-      this.unseen.shownMs = nowMs;
-      this.flashes.push(this.unseen);
-      if (this.flashes.length > 64) this.flashes.shift();
-      this.unseen = null;
-    }
-    if (!this.clock.known) return null;
-    this.carry(nowMs, 1.5 * frameMs);
-    let due = null;
-    while (this.waiting.length && this.clock.toMs(this.waiting[0].at) <= nowMs + 1.5 * frameMs)
-      due = this.waiting.shift();
-    if (due === null) return null;
-    this.done = due;
-    const dueMs = this.clock.toMs(due.at);
-    if (nowMs + frameMs - dueMs > TOO_LATE_MS + frameMs / 2) return { ...due, dueMs, missed: true };
-    this.unseen = { beat: due.beat, position: due.position, dueMs, carried: !!due.carried };
-    this.lit = { ...due, dueMs };
-    return this.lit;
-  }
-
-  // Brightness of the lamp, 0-1, for a picture seen at `seenMs`.
-  brightness(seenMs) {
-    if (!this.lit || !this.runs) return 0;
-    const glow = Math.exp(-Math.max(0, seenMs - this.lit.dueMs) / GLOW_MS);
-    return glow < 0.02 ? 0 : glow;
-  }
-
-  // How well the last flashes kept time, ms: median and 95th percentile of |error|.
-  errors() {
-    const off = this.flashes.slice(-32).map((f) => f.shownMs - f.dueMs);
-    const size = off.map(Math.abs).sort((a, b) => a - b);
-    return { median: median(off), p95: size[Math.floor(0.95 * (size.length - 1))], n: off.length };
-  }
-}
 
 const clock = new ServerClock();
 const lamp = new Lamp(clock);
@@ -149,11 +20,9 @@ window.beattrack = { clock, lamp, flashes: lamp.flashes }; // for the browser's 
 function showBeat(beat) {
   $("count").textContent = beat.position;
   const dots = $("dots");
-  if (dots.children.length !== beat.beats_per_bar) {
-    dots.replaceChildren(
-      ...Array.from({ length: beat.beats_per_bar }, () => document.createElement("i")),
-    );
-  }
+  const missing = beat.beats_per_bar - dots.children.length;
+  for (let i = 0; i < missing; i++) dots.append(document.createElement("i"));
+  for (let i = 0; i > missing; i--) dots.lastElementChild.remove();
   [...dots.children].forEach((dot, i) => dot.classList.toggle("on", i + 1 === beat.position));
   dots.setAttribute("aria-label", `Beat ${beat.position} of ${beat.beats_per_bar}`);
   if (document.activeElement !== $("meter")) $("meter").value = String(beat.beats_per_bar);
@@ -178,7 +47,7 @@ function onFrame(nowMs) {
   if (clock.known) applyStates();
   if (nowMs - drawn.atMs > 45) {
     drawn.atMs = nowMs;
-    drawScope(nowMs);
+    if (clock.known) drawScope($("waves"), past, clock.toS(nowMs));
   }
 }
 
@@ -186,7 +55,7 @@ function onFrame(nowMs) {
 
 const drawn = { atMs: 0 };
 const states = []; // changes of state that wait for their time
-const history = { tempo: [], frames: [], levels: [], beats: [] };
+const past = { tempo: [], frames: [], levels: [], beats: [] };
 
 function setState(state) {
   const pill = $("state");
@@ -205,6 +74,13 @@ function applyStates() {
 const whole = (value) => String(Math.round(value) || 0); // never "-0"
 const number = (value, digits) => (value === null ? "–" : value.toFixed(digits));
 
+function showBar(bar, value) {
+  const [low, high] = ["min", "max"].map((end) => Number(bar.getAttribute(`aria-value${end}`)));
+  const shown = Math.max(low, Math.min(high, value));
+  bar.setAttribute("aria-valuenow", String(Math.round(shown)));
+  bar.firstElementChild.style.width = `${(100 * (shown - low)) / (high - low)}%`;
+}
+
 function trim(list, sinceS, most) {
   while (list.length && (list[0].at < sinceS || list.length > most)) list.shift();
 }
@@ -212,20 +88,21 @@ function trim(list, sinceS, most) {
 function onStatus(status) {
   if (!states.length) setState(status.state);
   $("bpm").textContent = number(status.tempo_bpm, 1);
-  $("confidence").value = status.confidence;
-  $("level").value = status.level_db === null ? -60 : Math.max(-60, status.level_db);
+  showBar($("confidence"), 100 * status.confidence);
+  showBar($("level"), status.level_db === null ? -60 : status.level_db);
   $("decibels").textContent = status.level_db === null ? "–" : `${status.level_db.toFixed(0)} dBFS`;
   $("clipping").hidden = !status.clipping;
   $("health").textContent = `${status.source} · ${status.health}`;
   const at = status.at;
-  const last = history.tempo[history.tempo.length - 1];
-  if (!last || at - last.at >= 0.5) history.tempo.push({ at, bpm: status.tempo_bpm });
-  history.levels.push({ at, db: status.level_db });
-  for (const [when, beat, downbeat] of status.frames) history.frames.push({ at: when, beat, downbeat });
-  trim(history.tempo, at - CURVE_S, 1000);
-  trim(history.levels, at - SCOPE_S - 1, 1000);
-  trim(history.frames, at - SCOPE_S - 1, 2000);
-  trim(history.beats, at - SCOPE_S - 1, 200);
+  const last = past.tempo[past.tempo.length - 1];
+  if (!last || at - last.at >= 0.5) past.tempo.push({ at, bpm: status.tempo_bpm });
+  past.levels.push({ at, db: status.level_db });
+  for (const [when, beat, downbeat] of status.frames)
+    past.frames.push({ at: when, beat, downbeat });
+  trim(past.tempo, at - CURVE_S, 1000);
+  trim(past.levels, at - SCOPE_S - 1, 1000);
+  trim(past.frames, at - SCOPE_S - 1, 2000);
+  trim(past.beats, at - SCOPE_S - 1, 200);
   showOutputs(status.outputs);
 }
 
@@ -275,90 +152,8 @@ setInterval(() => {
   if (errors.n > 3)
     parts.push(`flashes ${whole(errors.median)} ms, 95 % within ${whole(errors.p95)} ms`);
   $("screen").textContent = parts.join(" · ") || "–";
-  drawCurve();
+  showCurve();
 }, 1000);
-
-// ---- Pictures ---------------------------------------------------------------------------------
-
-function begin(canvas) {
-  const scale = window.devicePixelRatio || 1;
-  const [width, height] = [canvas.clientWidth, canvas.clientHeight];
-  if (canvas.width !== Math.round(width * scale)) canvas.width = Math.round(width * scale);
-  if (canvas.height !== Math.round(height * scale)) canvas.height = Math.round(height * scale);
-  const ink = canvas.getContext("2d");
-  ink.setTransform(scale, 0, 0, scale, 0, 0);
-  ink.clearRect(0, 0, width, height);
-  ink.font = "12px system-ui, sans-serif";
-  return { ink, width, height };
-}
-
-const colours = {};
-function readColours() {
-  const style = getComputedStyle(document.documentElement);
-  for (const name of ["beat", "one", "level", "grid", "dim", "text"])
-    colours[name] = style.getPropertyValue(`--${name}`).trim();
-}
-
-function line(ink, points, colour, widthPx) {
-  ink.strokeStyle = colour;
-  ink.lineWidth = widthPx;
-  ink.lineJoin = "round";
-  ink.beginPath();
-  let drawing = false;
-  for (const point of points) {
-    if (point === null) drawing = false;
-    else if (drawing) ink.lineTo(point[0], point[1]);
-    else {
-      ink.moveTo(point[0], point[1]);
-      drawing = true;
-    }
-  }
-  ink.stroke();
-}
-
-function drawScope(nowMs) {
-  const { ink, width, height } = begin($("waves"));
-  if (!clock.known) return;
-  const nowS = clock.toS(nowMs);
-  const x = (at) => width * (1 - (nowS - at) / SCOPE_S);
-  ink.fillStyle = colours.level;
-  for (let i = 1; i < history.levels.length; i++) {
-    const { at, db } = history.levels[i];
-    if (db === null) continue;
-    const tall = height * Math.max(0, Math.min(1, (db + 60) / 60));
-    const left = x(history.levels[i - 1].at);
-    ink.fillRect(left, height - tall, Math.max(1, x(at) - left + 0.5), tall);
-  }
-  for (const { at, position } of history.beats) {
-    if (at > nowS) continue;
-    line(ink, [[x(at), 0], [x(at), height]], position === 1 ? colours.one : colours.grid,
-      position === 1 ? 2 : 1);
-  }
-  const y = (share) => height - 2 - (height - 4) * share;
-  line(ink, history.frames.map((f) => [x(f.at), y(f.beat)]), colours.beat, 2);
-  line(ink, history.frames.map((f) => [x(f.at), y(f.downbeat)]), colours.one, 2);
-}
-
-function drawCurve() {
-  const { ink, width, height } = begin($("curve"));
-  const known = history.tempo.filter((p) => p.bpm !== null);
-  if (!clock.known || !known.length) return;
-  const nowS = clock.toS(performance.now());
-  const values = known.map((p) => p.bpm);
-  const [low, high] = [Math.min(...values), Math.max(...values)];
-  const middle = (low + high) / 2;
-  const half = Math.max(10, (high - low) * 0.6);
-  const y = (bpm) => height / 2 - ((bpm - middle) / half) * (height / 2 - 8);
-  const step = [1, 2, 5, 10, 20, 50].find((s) => (2 * half) / s <= 5) || 100;
-  ink.fillStyle = colours.dim;
-  for (let bpm = Math.ceil((middle - half) / step) * step; bpm <= middle + half; bpm += step) {
-    line(ink, [[34, y(bpm)], [width, y(bpm)]], colours.grid, 1);
-    ink.fillText(String(bpm), 4, y(bpm) + 4);
-  }
-  const x = (at) => 34 + (width - 36) * (1 - (nowS - at) / CURVE_S);
-  const points = history.tempo.map((p) => (p.bpm === null ? null : [Math.max(34, x(p.at)), y(p.bpm)]));
-  line(ink, points, colours.beat, 2);
-}
 
 // ---- Steering ---------------------------------------------------------------------------------
 
@@ -411,7 +206,6 @@ function onPress(button, command) {
 }
 
 function prepareSteering() {
-  onPress($("tap"), "tap");
   for (const button of document.querySelectorAll("[data-command]"))
     onPress(button, button.dataset.command);
   const meter = $("meter");
@@ -439,24 +233,30 @@ function onKey(event) {
   const target = event.target.closest("input, select, textarea, button");
   // Fields keep their keys; a button that was reached with the tab key keeps its space bar.
   if (target && (target.tagName !== "BUTTON" || event.key === " ")) return;
-  if (event.key === "n" || event.key === "N") setNight(document.documentElement.dataset.theme !== "night");
+  if (event.key === "n" || event.key === "N") setNight(!isNight());
   const command = KEYS[event.key];
   if (!command) return;
   event.preventDefault();
-  press(command === "tap" ? $("tap") : document.querySelector(`[data-command=${command}]`), command, event);
+  press(document.querySelector(`[data-command=${command}]`), command, event);
+}
+
+function showCurve() {
+  if (clock.known) drawCurve($("curve"), past.tempo, clock.toS(performance.now()));
 }
 
 function setNight(on) {
   document.documentElement.dataset.theme = on ? "night" : "dark";
   $("night").setAttribute("aria-pressed", String(on));
   readColours();
-  drawCurve();
+  showCurve();
   try {
     localStorage.setItem("beattrack-night", on ? "1" : "");
   } catch {
     // a browser that keeps nothing: the choice lasts as long as the page
   }
 }
+
+const isNight = () => document.documentElement.dataset.theme === "night";
 
 function wantedNight() {
   try {
@@ -474,7 +274,7 @@ const HANDLERS = {
     if (message.session === connection.session) return;
     connection.session = message.session;
     lamp.forget();
-    for (const list of Object.values(history)) list.length = 0;
+    for (const list of Object.values(past)) list.length = 0;
     states.length = 0;
   },
   pong(message, nowMs) {
@@ -485,10 +285,11 @@ const HANDLERS = {
   },
   beat(message) {
     lamp.add(message);
-    history.beats.push({ at: message.at, position: message.position });
+    past.beats.push({ at: message.at, position: message.position });
   },
   state(message) {
     states.push(message);
+    if (states.length > 16) states.shift(); // a page in the background shows none
   },
   status: onStatus,
   error(message) {
@@ -576,7 +377,7 @@ function ping() {
 
 prepareSteering();
 document.addEventListener("keydown", onKey);
-$("night").addEventListener("click", () => setNight($("night").getAttribute("aria-pressed") !== "true"));
+$("night").addEventListener("click", () => setNight(!isNight()));
 setNight(wantedNight());
 connect();
 requestAnimationFrame(onFrame);

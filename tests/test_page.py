@@ -1,0 +1,391 @@
+"""The live page in a real browser: when it flashes, what it shows, and how it steers."""
+
+from __future__ import annotations
+
+import math
+import random
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from beattrack_runtime.live.clock import ClockState, ClockStateChange
+from beattrack_runtime.live.delivery import Due, OutputHealth
+from browser import Tab, browser
+from test_web import Server, beat, running, status, until
+
+OUTPUTS = ("web://127.0.0.1:8080", "osc://127.0.0.1:9000", "midi://Drum machine:1")
+
+
+@pytest.fixture(scope="module")
+def chromium(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tab]:
+    with browser(tmp_path_factory.mktemp("browser")) as tab:
+        yield tab
+
+
+@pytest.fixture
+def tab(chromium: Tab) -> Iterator[Tab]:
+    chromium.problems.clear()
+    yield chromium
+    chromium.call("Emulation.setEmulatedMedia", features=[])
+    chromium.call("Page.navigate", url="about:blank")
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with running() as started:
+        yield started
+
+
+class Band:
+    """Plays steady beats to a server and keeps when each one falls."""
+
+    def __init__(self, server: Server, ahead: Callable[[], float], bpm: float = 150.0) -> None:
+        self.due: dict[int, float] = {}  # beat -> monotonic seconds
+        self._server, self._ahead, self._bpm = server, ahead, bpm
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._play)
+
+    def __enter__(self) -> Band:
+        now = time.monotonic()
+        self._server.send(Due(ClockStateChange(ClockState.LOCKED, 0.0, self._bpm, 0.9), now))
+        self._thread.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _play(self) -> None:
+        at, told = time.monotonic() + 0.5, 0.0
+        number = 0
+        while not self._stop.is_set():
+            wait = at - self._ahead() - time.monotonic()
+            while wait > 0 and not self._stop.is_set():
+                now = time.monotonic()
+                if now > told + 0.1:
+                    told = now
+                    self._server.send(scene(now, self._bpm))
+                time.sleep(min(wait, 0.02))
+                wait -= time.monotonic() - now
+            self.due[number] = at
+            self._server.send(beat(number, at, self._bpm))
+            number += 1
+            at += 60 / self._bpm
+
+
+def scene(now: float, bpm: float | None = 120.0, state: ClockState = ClockState.LOCKED) -> Due:
+    outputs = tuple(OutputHealth(name, 0.0, 1200, 3, 0, 1, "open") for name in OUTPUTS)
+    frames = tuple((12 - 0.02 * n, random.random(), 0.1) for n in range(5, 0, -1))
+    return status(now, tempo_bpm=bpm, state=state, outputs=outputs, frames=frames)
+
+
+def show(tab: Tab, server: Server, **window: Any) -> None:
+    """Open the page and wait until it has found the server's clock."""
+    tab.open(server.url, **window)
+    tab.wait("beattrack.clock.known && beattrack.clock.samples.length >= 8")
+    until(lambda: server.pages == 1)
+
+
+def flashes(tab: Tab) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = tab.evaluate("beattrack.lamp.flashes")
+    return found
+
+
+# On time
+
+
+def test_finds_the_clock_of_the_server(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    for _ in range(5):
+        before = time.monotonic()
+        there = tab.evaluate("beattrack.clock.toS(performance.now())")
+        after = time.monotonic()
+        error = tab.evaluate("beattrack.clock.errorMs") / 1000
+        assert before - error <= there <= after + error
+        assert error < 0.01
+
+
+def test_flashes_when_beats_fall_due_however_early_they_were_told(tab: Tab, server: Server) -> None:
+    """Whether 40 or 350 ms ahead: flashing on arrival would be off by as much."""
+    show(tab, server)
+    source = random.Random(3)
+    ahead: dict[int, float] = {}
+
+    def early() -> float:
+        ahead[len(ahead)] = source.uniform(0.04, 0.35)
+        return ahead[len(ahead) - 1]
+
+    with Band(server, early, 200) as band:
+        time.sleep(3.8)
+    found = [f for f in flashes(tab) if f["beat"] >= 1]
+    assert len(found) >= 8
+    assert len({f["beat"] for f in found}) == len(found), "a beat was shown twice"
+    # The page's own due times are those that the server meant.
+    there = {f["beat"]: tab.evaluate(f"beattrack.clock.toS({f['dueMs']})") for f in found}
+    assert max(abs(there[n] - band.due[n]) for n in there) < 0.01
+    off = np.array([tab.evaluate(f"beattrack.clock.toS({f['shownMs']})") for f in found])
+    off -= [band.due[f["beat"]] for f in found]
+    assert abs(np.median(off)) <= 0.015
+    assert np.percentile(np.abs(off), 75) <= 0.045  # the rest is a busy machine's
+    assert not tab.problems
+
+
+def test_carries_on_through_a_short_silence_of_the_network(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    with Band(server, lambda: 0.1) as band:
+        tab.wait("beattrack.lamp.flashes.length > 3")
+        assert server._loop is not None
+        server._loop.call_soon_threadsafe(time.sleep, 1.2)  # nothing leaves the server
+        time.sleep(1.8)
+    found = flashes(tab)
+    assert sum(f["carried"] for f in found) >= 2
+    assert len({f["beat"] for f in found}) == len(found), "a beat was shown twice"
+    there = [tab.evaluate(f"beattrack.clock.toS({f['shownMs']})") for f in found]
+    off = [abs(at - band.due[f["beat"]]) for at, f in zip(there, found, strict=True)]
+    assert np.percentile(off, 75) < 0.045
+    waiting = tab.evaluate(
+        "(() => { beattrack.lamp.waiting = []; beattrack.lamp.carry(performance.now() + 3000, 25);"
+        "return beattrack.lamp.waiting.length; })()"
+    )
+    assert waiting == 0, "it goes on without end"
+
+
+def test_a_beat_that_comes_too_late_is_not_flashed(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    server.send(Due(ClockStateChange(ClockState.LOCKED, 0.0, 120.0, 0.9), time.monotonic()))
+    server.send(beat(4, time.monotonic() - 0.3))
+    server.send(beat(5, time.monotonic() + 0.1))
+    tab.wait("beattrack.lamp.flashes.length")
+    assert [f["beat"] for f in flashes(tab)] == [5]
+
+
+def test_silence_puts_the_lamp_out(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    now = time.monotonic()
+    server.send(Due(ClockStateChange(ClockState.LOCKED, 0.0, 120.0, 0.9), now))
+    server.send(beat(6, now + 0.05))
+    tab.wait("document.querySelector('#count').textContent === '3'")
+    server.send(Due(ClockStateChange(ClockState.SILENT, 1.0, 120.0, 0.0), now + 0.4))
+    server.send(beat(7, now + 5))  # taken back by the change of state
+    tab.wait("document.querySelector('#state').textContent === 'silent'")
+    assert tab.evaluate("document.querySelector('#count').textContent") == "–"
+    assert tab.evaluate("document.querySelectorAll('#dots .on').length") == 0
+    assert tab.evaluate("document.querySelector('#glow-beat').style.opacity") in ("", "0")
+
+
+def test_those_who_want_no_motion_get_no_flashes(tab: Tab, server: Server) -> None:
+    tab.call(
+        "Emulation.setEmulatedMedia",
+        features=[{"name": "prefers-reduced-motion", "value": "reduce"}],
+    )
+    show(tab, server)
+    tab.evaluate(
+        "window.brightest = 0; (function look() { requestAnimationFrame(look);"
+        "for (const id of ['glow-beat', 'glow-one']) window.brightest = Math.max(brightest,"
+        "Number(document.getElementById(id).style.opacity)); })()"
+    )
+    with Band(server, lambda: 0.1):
+        tab.wait("beattrack.lamp.flashes.length > 2")
+    assert tab.evaluate("brightest") == 0
+    assert tab.evaluate("document.querySelectorAll('#dots .on').length") == 1
+
+
+# Steering
+
+
+def test_keys_steer(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    pressed = time.monotonic()
+    tab.key(" ", "Space", 32, " ")
+    until(lambda: len(server.commands) == 1)
+    assert pressed - 0.02 <= server.commands[0][1] <= time.monotonic()
+    for key, code, number in [
+        ("1", "Digit1", 49), ("ArrowUp", "", 38), ("ArrowLeft", "", 37), ("x", "KeyX", 88),
+    ]:  # fmt: skip
+        tab.key(key, code, number)
+    until(lambda: len(server.commands) == 4)
+    assert [c.kind for c, _ in server.commands] == ["tap", "one", "double", "halve"]
+    tab.key("n", "KeyN", 78)
+    assert tab.evaluate("document.documentElement.dataset.theme") == "night"
+    tab.key("n", "KeyN", 78)
+
+
+def test_buttons_and_fields_steer(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    server.send(scene(time.monotonic()))
+    tab.wait("document.querySelectorAll('#outputs tr').length === 3")
+    for selector in ("[data-command=tap]", "[data-command=double]", "[data-command=one]"):
+        tab.click(selector)
+    tab.key(" ", "Space", 32, " ")  # a button that was clicked does not take the space bar
+    until(lambda: len(server.commands) == 4)
+    assert [c.kind for c, _ in server.commands] == ["tap", "double", "one", "tap"]
+
+    tab.evaluate("document.querySelectorAll('#outputs input')[2].select()")
+    for character in "-5":
+        tab.key(character, "", ord(character), character)
+    tab.key("1", "", 49, "1")  # in a field a figure is a figure
+    server.send(scene(time.monotonic()))  # and what the server says does not overwrite it
+    time.sleep(0.1)
+    tab.key("Enter", "", 13, "\r")
+    until(lambda: len(server.commands) == 5)
+    command = server.commands[4][0]
+    assert (command.kind, command.output, command.numbers) == (
+        "delay", "midi://Drum machine:1", (-51.0,),
+    )  # fmt: skip
+
+
+def test_meter_and_tempo_range(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    tab.evaluate(
+        "(() => { const m = document.querySelector('#meter'); m.value = '3';"
+        "m.dispatchEvent(new Event('change')); })()"
+    )
+    tab.evaluate(
+        "document.querySelector('#low').value = 80; document.querySelector('#high').value = 160"
+    )
+    tab.click("#range-form button")
+    until(lambda: len(server.commands) == 2)
+    assert [c.numbers for c, _ in server.commands] == [(3.0,), (80.0, 160.0)]
+    tab.evaluate("document.querySelector('#high').value = 81")
+    tab.click("#range-form button")
+    tab.wait("document.querySelector('#answer').textContent.includes('too narrow')")
+
+
+def test_what_others_name_is_text(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    name = "<img src=x onerror=beattrack.hurt=1>"
+    output = OutputHealth(name, 0.0, 0, 0, 0, 0, "<b>open</b>")
+    server.send(status(time.monotonic(), outputs=(output,), source=name, health=name))
+    tab.wait("document.querySelectorAll('#outputs th').length === 1")
+    assert tab.evaluate("document.querySelector('#outputs th').textContent") == name
+    assert tab.evaluate("document.images.length") == 0
+    assert not tab.problems
+
+
+# The connection
+
+
+def test_says_that_the_connection_is_lost_and_finds_it_again(tab: Tab) -> None:
+    with running("127.0.0.1", "a-token-of-tests") as server:
+        show(tab, server)
+        assert tab.evaluate("document.querySelector('#banner').hidden")
+        server.close()
+        tab.wait("!document.querySelector('#banner').hidden")
+        assert "lost" in tab.evaluate("document.querySelector('#banner').textContent")
+        server.open()
+        tab.wait("document.querySelector('#link').textContent === 'connected'", 6)
+        with Band(server, lambda: 0.1):
+            tab.wait("beattrack.lamp.flashes.length > 1")
+        assert tab.evaluate("document.querySelector('#banner').hidden")
+
+
+# How it looks
+
+
+@pytest.mark.parametrize(("width", "height"), [(360, 740), (768, 1024), (1280, 800)])
+def test_fits_the_window(tab: Tab, server: Server, width: int, height: int) -> None:
+    show(tab, server, width=width, height=height, touch=width < 760)
+    server.send(scene(time.monotonic(), 199.9))
+    tab.wait("document.querySelectorAll('#outputs tr').length === 3")
+    assert tab.evaluate("document.documentElement.scrollWidth") <= width
+    wide = tab.evaluate(
+        "[...document.querySelectorAll('main *')].filter(e => e.getBoundingClientRect().right > "
+        "e.closest('section').getBoundingClientRect().right + 1).map(e => e.outerHTML)"
+    )
+    assert wide == []
+    small = tab.evaluate(
+        "[...document.querySelectorAll('button, select, input')].filter(e => "
+        "e.getBoundingClientRect().height < 40).map(e => e.outerHTML)"
+    )
+    assert small == [], "too small for a finger"
+    if width < 760:  # beat, tempo and tap without scrolling
+        assert (
+            tab.evaluate("document.querySelector('.tap').getBoundingClientRect().bottom") < height
+        )
+
+
+@pytest.mark.parametrize("theme", ["dark", "night"])
+def test_can_be_read(tab: Tab, server: Server, theme: str) -> None:
+    """Contrast after WCAG 2, computed from the colours that the browser uses."""
+    show(tab, server)
+    server.send(scene(time.monotonic()))
+    tab.wait("document.querySelectorAll('#outputs tr').length === 3")
+    tab.evaluate(f"setNight({'true' if theme == 'night' else 'false'})")
+    pairs = tab.evaluate(
+        "[...document.querySelectorAll('p, span, label, th, td, button, kbd, select')]"
+        ".filter(e => e.textContent.trim() && e.id !== 'count').map(e => {"
+        "let g = e; while (getComputedStyle(g).backgroundColor === 'rgba(0, 0, 0, 0)')"
+        "g = g.parentElement;"
+        "return [getComputedStyle(e).color, getComputedStyle(g).backgroundColor, e.outerHTML]})"
+    )
+    tab.evaluate("setNight(false)")
+    for ink, ground, html in pairs:
+        assert contrast(ink, ground) >= (4.5 if theme == "dark" else 3.5), html
+    if theme == "night":  # red alone: no blue or green light to speak of
+        assert all(rgb(ink)[1] <= 0.6 * rgb(ink)[0] for ink, _, _ in pairs)
+
+
+def test_every_control_has_a_name(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    server.send(scene(time.monotonic()))
+    tab.wait("document.querySelectorAll('#outputs tr').length === 3")
+    nodes = tab.call("Accessibility.getFullAXTree")["nodes"]
+    names: dict[str, list[str]] = {}
+    for node in nodes:
+        if not node["ignored"]:
+            role = node["role"].get("value", "")
+            names.setdefault(role, []).append(node.get("name", {}).get("value", ""))
+    assert len(names["button"]) >= 6 and len(names["spinbutton"]) == 5
+    for role in ("button", "spinbutton", "combobox", "image", "meter"):
+        assert all(names[role]), role
+    assert f"Delay of {OUTPUTS[1]} in milliseconds, negative is early" in names["spinbutton"]
+
+
+def rgb(colour: str) -> tuple[float, float, float]:
+    red, green, blue = (float(part) for part in colour[colour.index("(") + 1 : -1].split(",")[:3])
+    return red, green, blue
+
+
+def contrast(first: str, second: str) -> float:
+    def light(colour: str) -> float:
+        parts = [c / 255 for c in rgb(colour)]
+        parts = [c / 12.92 if c <= 0.03928 else ((c + 0.055) / 1.055) ** 2.4 for c in parts]
+        return math.fsum(w * c for w, c in zip((0.2126, 0.7152, 0.0722), parts, strict=True))
+
+    high, low = sorted((light(first), light(second)), reverse=True)
+    return (high + 0.05) / (low + 0.05)
+
+
+def test_a_lit_lamp_in_a_picture(tab: Tab, server: Server, tmp_path: Path) -> None:
+    """The pixels themselves: the middle of the lamp is dark, then has the colour of a flash."""
+    show(tab, server, width=390, height=844, touch=True)
+    assert lamp_colour(tab, tmp_path)[2] < 60
+    # Held in the moment of a flash: a picture takes longer than the light.
+    tab.evaluate("beattrack.lamp.brightness = () => 1")
+    server.send(Due(ClockStateChange(ClockState.LOCKED, 0.0, 120.0, 0.9), time.monotonic()))
+    server.send(beat(1, time.monotonic() + 0.1))
+    tab.wait("Number(document.querySelector('#glow-beat').style.opacity) === 1")
+    red, _, blue = lamp_colour(tab, tmp_path)
+    assert blue > 200 and red < 120
+    server.send(beat(4, time.monotonic() + 0.1))
+    tab.wait("Number(document.querySelector('#glow-one').style.opacity) === 1")
+    red, _, blue = lamp_colour(tab, tmp_path)
+    assert red > 200 and blue < 60, "the one looks like other beats"
+
+
+def lamp_colour(tab: Tab, folder: Path) -> tuple[int, int, int]:
+    """Return a pixel of the lamp, beside its figure."""
+    x, y = tab.evaluate(
+        "(() => { const r = document.querySelector('#lamp').getBoundingClientRect();"
+        "return [r.x + r.width / 2, r.y + r.height * 0.12]; })()"
+    )
+    tab.picture(folder / "lamp.png", whole=False)
+    with Image.open(folder / "lamp.png") as picture:
+        red, green, blue = picture.convert("RGB").getpixel((x, y))
+    return red, green, blue
