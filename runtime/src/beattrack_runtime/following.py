@@ -10,10 +10,9 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from beattrack.events import Event, StateChange
 from beattrack_runtime.errors import OutputError, SourceError
+from beattrack_runtime.live.health import Health
 from beattrack_runtime.outputs import Output
 from beattrack_runtime.outputs.lines import Formatter
 from beattrack_runtime.session import LiveTracker
@@ -139,9 +138,10 @@ class _Stream:
     def run(self, stop: StopRequest, realtime: bool) -> None:
         """Push every block, then what the tracker holds back."""
         source, tracker = self._source, self._tracker
+        health = Health(source)
         tracker.on_frame = self._frame
         if self._show is not None:
-            self._show.begin(source, tracker)
+            self._show.begin(source, tracker, health)
         blocks = source.blocks()
         if realtime:
             blocks = paced(blocks, source.sample_rate, lambda: stop.asked)
@@ -150,6 +150,7 @@ class _Stream:
                 if stop.asked:
                     break
                 came_s = time.monotonic()
+                health.heard(block, came_s)
                 for output in list(self._outputs):
                     with self._guarded(output):
                         output.audio(block)
@@ -157,8 +158,7 @@ class _Stream:
                 if self._show is not None:
                     self._show.step(block, events, came_s)
                 self._deliver(events)
-                peak = float(np.abs(block).max()) if len(block) else 0.0
-                self._terminal.update(source, tracker, peak)
+                self._terminal.update(source, tracker, health)
             self._deliver(tracker.flush())
         finally:
             if self._show is not None:

@@ -15,6 +15,7 @@ from beattrack_runtime.errors import printable
 from beattrack_runtime.stats import clock
 
 if TYPE_CHECKING:
+    from beattrack_runtime.live.health import Health
     from beattrack_runtime.session import LiveTracker
     from beattrack_runtime.sources import Source
 
@@ -82,19 +83,19 @@ class Terminal:
         if isinstance(event, Beat):
             self._beat = event
 
-    def update(self, source: Source, tracker: LiveTracker, peak: float) -> None:
-        """Refresh the live line, at most 25 times a second; ``peak``: loudest new sample."""
+    def update(self, source: Source, tracker: LiveTracker, health: Health) -> None:
+        """Refresh the live line, at most 25 times a second."""
         if self._live is None:
             return
-        self._peak = max(self._peak, peak)
+        self._peak = max(self._peak, health.peak)
         now = time.monotonic()
         if now - self._shown_s < _REFRESH_S:
             return
         self._shown_s = now
-        self._live.update(self._status(source, tracker), refresh=True)
+        self._live.update(self._status(source, tracker, health), refresh=True)
         self._peak = 0.0
 
-    def _status(self, source: Source, tracker: LiveTracker) -> Any:
+    def _status(self, source: Source, tracker: LiveTracker, health: Health) -> Any:
         """Return the live line as rich text."""
         from rich.text import Text
 
@@ -108,7 +109,7 @@ class Terminal:
             "·" * (5 - filled), "dim"
         )
         line.append(f"  {tracker.state.value:<9}", "green" if locked else "yellow")
-        self._progress(line, source, tracker.time_s)
+        self._progress(line, source, health, tracker.time_s)
         return line
 
     def _lamp(self, line: Any, time_s: float, locked: bool) -> None:
@@ -125,8 +126,8 @@ class Terminal:
             style = f"bold {colour}" + (" reverse" if flash else "") if here else "dim"
             line.append(f" {position} ", style)
 
-    def _progress(self, line: Any, source: Source, time_s: float) -> None:
-        """Append how far a file has come, or the level and overruns of a live source."""
+    def _progress(self, line: Any, source: Source, health: Health, time_s: float) -> None:
+        """Append how far a file has come, or the level and health of a live source."""
         if source.duration_s:
             share = min(1.0, time_s / source.duration_s)
             cells = round(share * _BAR_CELLS)
@@ -137,9 +138,9 @@ class Terminal:
         cells = round(_BAR_CELLS / 2 * min(1.0, max(0.0, 1 + level / 60)))
         colour = "red" if level > -1 else "green"
         line.append("▮" * cells, colour).append("▯" * (_BAR_CELLS // 2 - cells), "bright_black")
-        line.append(f" {max(level, -99):4.0f} dB  {clock(time_s)}", "dim")
-        if source.overruns:
-            line.append(f"  overruns {source.overruns}", "red")
+        bad = source.note or source.overruns or health.clipping
+        line.append(f"  {clock(time_s)}", "dim")
+        line.append(f"  {health.line()}", "red" if bad else "dim")
 
 
 class NoteHandler(logging.Handler):

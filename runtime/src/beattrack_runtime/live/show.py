@@ -22,14 +22,13 @@ from beattrack_runtime.live.delivery import Delivery, Output, Status
 from beattrack_runtime.live.walltime import StreamTime
 
 if TYPE_CHECKING:
+    from beattrack_runtime.live.health import Health
     from beattrack_runtime.session import LiveTracker
     from beattrack_runtime.sources import Source
 
 LOOKAHEAD_S = 0.06  # ticks are given so long before they sound, and before the earliest output
 STATUS_S = 0.1  # between two statuses
 FRAMES = 64  # that one status tells of at most
-LOWEST_DB = -120.0
-CLIPPING = 0.999  # of full scale: a sample at least so loud was probably louder
 _SWITCH_S = 0.001  # s for which one Python thread may keep the others waiting
 
 _log = logging.getLogger("beattrack")
@@ -66,8 +65,8 @@ class Show:
         self._time = StreamTime()
         self._tracker: LiveTracker | None = None
         self._source: Source | None = None
+        self._health: Health | None = None
         self._silences: list[tuple[float, bool]] = []
-        self._power, self._samples, self._clipping = 0.0, 0, False
         self._activation = (0.0, 0.0)
         self._frames: deque[tuple[float, float, float]] = deque(maxlen=FRAMES)
         self._status_s = -math.inf  # when the last status was made, monotonic
@@ -86,11 +85,11 @@ class Show:
     def _lookahead_s(self) -> float:
         return LOOKAHEAD_S + max((d.early_s for d in self.deliveries), default=0.0)
 
-    def begin(self, source: Source, tracker: LiveTracker) -> None:
-        """Begin a stream; ``tracker`` must be new or reset."""
+    def begin(self, source: Source, tracker: LiveTracker, health: Health) -> None:
+        """Begin a stream; ``tracker`` must be new or reset, ``health`` is kept by the caller."""
         self._clock = BeatClock(self._lookahead_s(), self._clock)
         self._time = StreamTime()
-        self._source, self._tracker = source, tracker
+        self._source, self._tracker, self._health = source, tracker, health
         tracker.on_silence = lambda time_s, silent: self._silences.append((time_s, silent))
 
     def frame(self, time_s: float, beat: float, downbeat: float) -> None:
@@ -104,7 +103,6 @@ class Show:
         now_s = self._tracker.time_s
         if len(block):
             self._time.heard(now_s, at_s)
-            self._measure(block)
         for time_s, silent in self._silences:
             for event in events:
                 if event.emitted_s < time_s:
@@ -159,43 +157,25 @@ class Show:
         for delivery in self.deliveries:
             delivery.put(what, at_s)
 
-    def _measure(self, block: NDArray[np.float32]) -> None:
-        flat = block.reshape(-1)
-        self._power += float(np.dot(flat, flat))
-        self._samples += len(flat)
-        self._clipping |= bool(np.abs(flat).max() >= CLIPPING)
-
     def _send_status(self, now_s: float, at_s: float) -> None:
-        assert self._source is not None
-        power = self._power / max(1, self._samples)
-        level_db = 10 * math.log10(power) if power > 10 ** (LOWEST_DB / 10) else LOWEST_DB
+        assert self._source is not None and self._health is not None
         clock = self._clock
         status = Status(
             stream_s=now_s,
             state=clock.state,
             tempo_bpm=clock.tempo_bpm or None,
             confidence=clock.confidence,
-            level_db=level_db if math.isfinite(level_db) else LOWEST_DB,
-            clipping=self._clipping,
+            level_db=self._health.level_db,
+            clipping=self._health.clipping,
             activation=self._activation[0],
             downbeat=self._activation[1],
             source=self._source.name,
-            health=self._health(),
+            health=self._health.line(),
             outputs=tuple(delivery.health() for delivery in self.deliveries),
             frames=tuple(self._frames),
         )
         self._frames.clear()
-        self._power, self._samples, self._clipping = 0.0, 0, False
         self._put(status, at_s)
-
-    def _health(self) -> str:
-        """Say how the source does, in a few words."""
-        assert self._source is not None
-        drift = self._time.drift_ppm
-        words = [] if drift is None else [f"drift {drift:+.0f} ppm"]
-        if self._source.overruns:
-            words.append(f"{self._source.overruns} overruns")
-        return ", ".join(words)
 
     def end(self) -> None:
         """End a stream: what has been given is still sent; then the clock stands still."""
@@ -203,7 +183,7 @@ class Show:
             self._clock.restart(self._tracker.time_s)
             self._pass_on(self._clock.advance(self._tracker.time_s))
             self._tracker.on_silence = None
-        self._tracker = self._source = None
+        self._tracker = self._source = self._health = None
 
     def close(self) -> None:
         """End the controls and the outputs; say what was not delivered."""
