@@ -9,17 +9,23 @@ import random
 import re
 import socket
 import struct
+import subprocess
+import sys
 import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+import soundfile
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
+from audio_tools import FLUX_COMMAND
 from beattrack.config import ConfigError
 from beattrack_runtime.live.clock import ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.controls import Command
@@ -27,6 +33,8 @@ from beattrack_runtime.live.delivery import Due, OutputHealth, Status
 from beattrack_runtime.live.outputs import web
 from beattrack_runtime.live.outputs.web import MAX_CONNECTIONS, MAX_PAGES, WebOutput
 from beattrack_runtime.live.outputs.web_access import Access, Refusal, is_loopback, page_url
+from flux_model import drum_loop
+from virtual_mic import wait_for
 
 TOKEN = "a-token-of-tests"
 
@@ -452,3 +460,54 @@ def test_a_port_that_is_taken_is_said(server: Server) -> None:
     with pytest.raises(OSError, match="in use"):
         other.open()
     other.close()
+
+
+# Through the command
+
+
+def test_a_song_drives_the_page_and_the_page_steers(tmp_path: Path) -> None:
+    """Beats come ahead of their time, lie where the song has them, and obey a page."""
+    audio, truth = drum_loop(9, 120, 22050, 0.25)
+    soundfile.write(tmp_path / "drums.wav", audio, 22050)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [sys.executable, "-c", FLUX_COMMAND, "--file", str(tmp_path / "drums.wav"), "--realtime",
+         "--output", f"web://127.0.0.1:{port}?token={TOKEN}&delay=30"],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    name = f"web://127.0.0.1:{port}"
+    told: list[tuple[float, dict[str, Any]]] = []
+    try:
+        wait_for(process, f"http://127.0.0.1:{port}/?token={TOKEN}")
+        with connect(f"ws://127.0.0.1:{port}/socket?token={TOKEN}") as client:
+            steered = False
+            with contextlib.suppress(ConnectionClosed):
+                while True:
+                    message = json.loads(client.recv(timeout=10))
+                    told.append((time.monotonic(), message))
+                    if not steered and message["type"] == "status" and message["stream_s"] > 5.5:
+                        steered = True
+                        ask(client, "command", command="double")
+                        ask(client, "command", command=f"delay {name} 80")
+        assert process.wait(10) == 0
+    finally:
+        process.kill()
+        process.communicate()
+    statuses = [message for _, message in told if message["type"] == "status"]
+    start = float(np.median([message["at"] - message["stream_s"] for message in statuses]))
+    beats = [(came, message) for came, message in told if message["type"] == "beat"]
+    early = [(came, m) for came, m in beats if start + 3 < m["at"] < start + 5.5]
+    assert len(early) >= 4
+    ahead = [message["at"] - came for came, message in early]
+    assert np.median(ahead) > 0.04, "told too late to be shown on time"
+    at = np.array([message["at"] for _, message in early]) - start - 0.03
+    assert np.abs(at[:, None] - truth[None]).min(axis=1).max() < 0.06
+    late = [message for _, message in beats if message["at"] > start + 7]
+    assert np.median([message["tempo_bpm"] for message in late]) == pytest.approx(240, abs=8)
+    assert statuses[-1]["outputs"][0]["name"] == name
+    assert [status["outputs"][0]["delay_ms"] for status in (statuses[5], statuses[-1])] == [30, 80]
+    assert any(message["frames"] for message in statuses)
+    heights = [beat for message in statuses for _, beat, _ in message["frames"]]
+    assert len(heights) > 250 and max(heights) > 0.5
