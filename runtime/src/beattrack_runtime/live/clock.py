@@ -108,9 +108,8 @@ class BeatClock:
         self._meter_chosen: int | None = None  # beats per bar that the user chose
         self._given: list[Tick | ClockStateChange] = []  # not yet returned by advance()
         self._line = [_Stretch(0.0, 0.0, 0.0)]  # in order of time; the last one goes on
-        self._next = (
-            0 if before is None else before._next
-        )  # the next tick to be given, in ticks since the start
+        # the next tick to be given, in ticks since the start
+        self._next: int = 0 if before is None else before.beats * TICKS
         self._origin = 0  # a beat that was the first of a bar
         self._meter = 4
         self._heard: Beat | None = None  # the last beat taken, since the clock runs

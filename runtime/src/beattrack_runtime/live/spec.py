@@ -26,7 +26,8 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "osc": Kind("osc://127.0.0.1:9000", "host", keys={"prefix": "text"}),
     "midi": Kind(
-        "midi://NAME", "name", keys={"channel": "int", "note": "int", "one": "int", "clock": "yes"}
+        "midi://NAME", "name",
+        keys={"channel": "int", "note": "int", "one": "int", "clock": "yes", "notes": "yes"},
     ),
     "link": Kind("link://", "none", keys={"quantum": "int"}),
     "serial": Kind("serial:///dev/ttyUSB0", "path", keys={"baud": "int"}),

@@ -49,7 +49,10 @@ class ClickOutput:
         size = (duration_s or 0.0) * sample_rate * self._channels * 2
         kind = "RF64" if size > _WAV_LIMIT else "WAV"
         self._room = _WAV_LIMIT // (2 * self._channels) if kind == "WAV" else None  # samples
-        self._clicks = {True: _click(DOWNBEAT_HZ, sample_rate), False: _click(BEAT_HZ, sample_rate)}
+        self._clicks = {
+            one: make_click(hertz, sample_rate, CLICK_LEVEL)
+            for one, hertz in ((True, DOWNBEAT_HZ), (False, BEAT_HZ))
+        }
         self._blocks: deque[NDArray[np.float32]] = deque()  # heard, not yet written
         self._held = 0  # samples in _blocks
         self._written = 0  # samples in the file
@@ -121,10 +124,13 @@ class ClickOutput:
             raise self._failure() from None
 
 
-def _click(frequency: float, sample_rate: int) -> NDArray[np.float32]:
-    """Return a short decaying sine, float32 [n]; lower where the rate could not carry it."""
+def make_click(frequency: float, sample_rate: int, level: float) -> NDArray[np.float32]:
+    """Return a short decaying sine, float32 [n]; lower where the rate could not carry it.
+
+    ``level`` is a share of full scale.
+    """
     time = np.arange(max(1, round(CLICK_S * sample_rate))) / sample_rate
     frequency = min(frequency, 0.4 * sample_rate)
     envelope = np.exp(-time / (CLICK_S / 6)) * np.minimum(1.0, time / 0.001)
-    tone = CLICK_LEVEL * envelope * np.sin(2 * np.pi * frequency * time)
+    tone = level * envelope * np.sin(2 * np.pi * frequency * time)
     return np.asarray(tone, dtype=np.float32)

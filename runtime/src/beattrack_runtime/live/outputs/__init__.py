@@ -28,6 +28,26 @@ def make_output(spec: OutputSpec, put: Callable[[Command, float], None]) -> Outp
         from beattrack_runtime.live.outputs.osc import OscOutput
 
         return OscOutput(spec)
+    if spec.scheme == "midi":
+        from beattrack_runtime.live.outputs.midi import MidiOutput
+
+        return MidiOutput(spec)
+    if spec.scheme == "link":
+        from beattrack_runtime.live.outputs.link import LinkOutput
+
+        return LinkOutput(spec)
+    if spec.scheme == "serial":
+        from beattrack_runtime.live.outputs.serial import SerialOutput
+
+        return SerialOutput(spec)
+    if spec.scheme == "os2l":
+        from beattrack_runtime.live.outputs.os2l import Os2lOutput
+
+        return Os2lOutput(spec)
+    if spec.scheme == "click":
+        from beattrack_runtime.live.outputs.click import ClickOutput
+
+        return ClickOutput(spec)
     from beattrack_runtime.live.outputs.web import WebOutput
 
     token = spec.options.get("token")
