@@ -13,6 +13,7 @@ from beattrack_trainer.commands.common import console
 from beattrack_trainer.commands.doctor import doctor
 from beattrack_trainer.commands.evaluate import evaluate
 from beattrack_trainer.commands.export import export
+from beattrack_trainer.commands.label import label
 from beattrack_trainer.commands.preprocess import preprocess
 from beattrack_trainer.commands.synth import synth
 from beattrack_trainer.commands.train import train
@@ -26,6 +27,7 @@ app = typer.Typer(
 )
 app.command("synth")(synth)
 app.command("check")(check)
+app.command("label")(label)
 app.command("preprocess")(preprocess)
 app.command("train")(train)
 app.command("eval")(evaluate)
