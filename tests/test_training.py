@@ -164,6 +164,25 @@ def test_all_data_keeps_the_last_averaged_weights_and_says_so(stage):
     assert same(kept, newest, 0)
 
 
+def test_training_can_begin_with_other_weights(stage, tmp_path):
+    words = [*TINY, "learning_rate=1e-12", "fold=8", "steps=2", "average_decay=0.5"]
+    train(settings(stage, *TINY, "steps=3", "fold=8", run="first"))
+    train(settings(stage, *words, f"init={stage / 'first'}", run="second"))
+    assert same(weights(stage, "first"), weights(stage, "second"))
+    train(settings(stage, *words, f"init={stage / 'first' / 'weights.pt'}", run="third"))
+    assert same(weights(stage, "first"), weights(stage, "third"))
+    train(settings(stage, *words, run="fresh"))
+    assert not same(weights(stage, "first"), weights(stage, "fresh"))
+    with pytest.raises(ConfigError, match="does not fit the network that is to be trained"):
+        train(settings(stage, *words, "dim=48", f"init={stage / 'first'}", run="wide"))
+    with pytest.raises(ConfigError, match="There is no run 'nowhere'"):
+        train(settings(stage, *words, "init=nowhere", run="none"))
+    bad = tmp_path / "bad.pt"
+    bad.write_bytes(b"PK")
+    with pytest.raises(ConfigError, match="does not fit"):
+        train(settings(stage, *words, f"init={bad}", run="bad"))
+
+
 def test_a_loss_that_is_no_number_stops_in_a_sentence(stage, monkeypatch):
     plain = module.all_losses
 

@@ -55,6 +55,7 @@ class TrainConfig(Config):
     group: str = ""  # of W&B; the folds of fold=all share one
     wandb: str = "auto"  # auto, online, offline or disabled; auto: online where there is an account
     fold: int = 0  # 0-7: the fold that is tested on; 8 and above: train on everything
+    init: str = ""  # a finished run or a .weights.pt whose weights training begins with
     seed: int = 0
     steps: int = 6000  # optimiser steps
     batch_size: int = 4  # excerpts in a step, on each device

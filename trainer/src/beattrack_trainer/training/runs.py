@@ -162,14 +162,34 @@ class Run:
             )
         try:
             network = build_model(ModelConfig.from_dict(note["model"]))
-            weights = torch.load(self.path / WEIGHTS, map_location="cpu", weights_only=True)
-            network.load_state_dict(weights)
         except ConfigError as error:
             raise ConfigError(f"'{self.path / NOTE}' describes no network: {error}") from None
-        except Exception as error:  # torch raises some eight kinds for a damaged file
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ConfigError(f"'{self.path / WEIGHTS}' does not fit {NOTE}: {reason}") from None
+        _read_weights(network, self.path / WEIGHTS, NOTE)
         return network.eval(), self.settings().features, note
+
+
+def _read_weights(network: BeatNetwork, path: Path, what: str) -> None:
+    """Put the weights of a file into a network; ``what`` names what it should fit."""
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # torch raises some eight kinds for a damaged file
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(f"'{path}' does not fit {what}: {reason}") from None
+
+
+def load_weights(network: BeatNetwork, init: str, runs_dir: Path) -> None:
+    """Let a network begin with the weights of a finished run, or of a ``.weights.pt``.
+
+    Raises:
+        ConfigError: there is no such run or file, or it is of another network.
+    """
+    path = Path(init)
+    if not path.is_file():
+        run = find_run(init, runs_dir)
+        if not run.finished:
+            raise ConfigError(f"init={init} is a run that is not finished: it has no {WEIGHTS}.")
+        path = run.path / WEIGHTS
+    _read_weights(network, path, "the network that is to be trained")
 
 
 def find_run(name: str | None, runs_dir: Path = Path("runs")) -> Run:

@@ -34,7 +34,7 @@ from beattrack_trainer.training.loggers import MetricsFile
 from beattrack_trainer.training.module import BeatModule
 from beattrack_trainer.training.pictures import Pictures
 from beattrack_trainer.training.progress import Progress
-from beattrack_trainer.training.runs import NOTE, Run, identity, make_run_id
+from beattrack_trainer.training.runs import NOTE, Run, identity, load_weights, make_run_id
 
 
 def fit_model_config(model: ModelConfig, features: FeatureConfig) -> ModelConfig:
@@ -107,6 +107,8 @@ def _train(
         lightning.seed_everything(config.seed, verbose=False)
         model = ModelConfig.from_dict(note["model"])
         module = BeatModule(model, config, settings.features.fps)
+        if config.init and found is None:
+            load_weights(module.network, config.init, Path(config.runs_dir))
         session = _Session(run, settings, parts, module, console)
         with tracking.follow(run, settings, console) as logger:
             session.fit(found, logger)
