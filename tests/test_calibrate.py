@@ -2,13 +2,26 @@
 
 from __future__ import annotations
 
+import os
+import re
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from beattrack.config import ConfigError
-from beattrack_runtime.live.calibrate import Delay, measure_round_trip, measure_taps
+from beattrack_runtime.cli import run
+from beattrack_runtime.live import calibrate
+from beattrack_runtime.live.delays import Delay, measure_round_trip, measure_taps
+from beattrack_runtime.live.spec import parse_output
+from virtual_mic import sound_server
 
 RATE = 48000
 ASKED = list(np.cumsum([0.5, 0.61, 0.47, 0.7, 0.55, 0.66, 0.5, 0.73, 0.58, 0.49, 0.64, 0.52]))
@@ -31,7 +44,7 @@ def recording(
     return audio.astype(np.float32)
 
 
-@pytest.mark.parametrize("delay_s", [0.0005, 0.012, 0.0431, 0.25, 0.9])
+@pytest.mark.parametrize("delay_s", [-0.02, 0.0, 0.0005, 0.012, 0.0431, 0.25, 0.9])
 def test_a_round_trip_is_found(delay_s: float) -> None:
     found = measure_round_trip(recording(delay_s), RATE, click(), ASKED)
     assert found.delay_s == pytest.approx(delay_s, abs=2e-4)
@@ -115,6 +128,74 @@ def test_any_taps_give_a_delay_or_a_sentence(taps: list[float]) -> None:
         return
     assert abs(found.delay_s) <= 0.6
     assert "ms" in str(found)
+
+
+def test_clicks_through_a_sound_card(tmp_path: Path) -> None:
+    with sound_server(tmp_path) as server:
+        server.loop_back()
+        result = subprocess.run(
+            [sys.executable, "-m", "beattrack_runtime", "--calibrate"],
+            env=server.environment, capture_output=True, text=True, timeout=60,
+        )  # fmt: skip
+    if "no sound input" in result.stderr:
+        pytest.skip(f"PortAudio does not see the sound server: {result.stderr}")
+    assert result.returncode == 0, result.stderr
+    found = re.match(r"click://: round trip (\S+) \+- (\S+) ms, (\d+) of 12", result.stdout)
+    assert found, result.stdout
+    assert abs(float(found[1])) < 30  # the card knows its buffer, and there is no air
+    assert float(found[2]) < 1.5
+    assert f"?delay={round(-float(found[1]))}" in result.stdout or abs(float(found[1])) < 1
+
+
+def test_taps_to_a_lamp_in_another_thread(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lamp is an OSC receiver that presses the key 60 ms after each flash."""
+    monkeypatch.setattr(calibrate, "TAP_BEATS", 20)
+    monkeypatch.setattr(calibrate, "TAP_BPM", 240.0)
+    monkeypatch.setattr(calibrate, "TAP_LEAD_S", 0.3)
+    master, slave = os.openpty()
+    monkeypatch.setattr(sys, "stdin", os.fdopen(slave))
+    lamp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    lamp.bind(("127.0.0.1", 0))
+    lamp.settimeout(0.2)
+    ended = threading.Event()
+
+    def watch() -> None:
+        time.sleep(0.5)
+        os.write(master, b"x")  # ready
+        while not ended.is_set():
+            try:
+                packet = lamp.recv(4096)
+            except TimeoutError:
+                continue
+            if b"/beattrack/beat\0" in packet:
+                time.sleep(0.06)
+                os.write(master, b" ")
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    spec = parse_output(f"osc://127.0.0.1:{lamp.getsockname()[1]}")
+    try:
+        found = calibrate._taps(spec, "light")
+    finally:
+        ended.set()
+        thread.join()
+        lamp.close()
+        os.close(master)
+    assert "Press a key when you are ready for the light." in capsys.readouterr().out
+    assert found.delay_s == pytest.approx(0.06, abs=0.015)
+
+
+def test_what_calibrate_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
+    osc = "osc://127.0.0.1:9000"
+    for words, sentence in (
+        (["--output", osc, "--output", "osc://127.0.0.1:9001"], "at most"),
+        (["--output", osc], "needs a terminal"),
+        (["--mic"], "--calibrate stands alone"),
+    ):
+        assert run(["--calibrate", *words]) == 2
+        assert sentence in capsys.readouterr().err
 
 
 def test_how_it_is_said() -> None:

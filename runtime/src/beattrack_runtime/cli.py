@@ -15,6 +15,7 @@ from beattrack_runtime import __version__
 from beattrack_runtime.errors import BeattrackError, MisuseError, printable
 from beattrack_runtime.job import Job, LiveInput, Request, read_format
 from beattrack_runtime.live.setup import read_request, split_outputs
+from beattrack_runtime.live.spec import OutputSpec
 
 # One frame is far too little work to share among threads, and idle BLAS threads would spin
 # beside the audio. OpenBLAS reads this when numpy is imported: nothing above imports it.
@@ -38,6 +39,8 @@ beattrack --mic --device USB --output jsonl
 beattrack --mic --output osc://127.0.0.1:9000?delay=-20 --output midi:// --output web://
 
 beattrack --doctor
+
+beattrack --calibrate
 
 arecord -f S16_LE -r 48000 | beattrack --stdin --rate 48000
 """
@@ -134,6 +137,10 @@ def beattrack(
     model: Annotated[
         Path | None, _path_option("--model", _OTHER, "Use this model, not the shipped one.", "ONNX")
     ] = None,
+    calibrate: Annotated[
+        bool,
+        _option("--calibrate", _OTHER, "Measure delays: clicks heard, then taps to an --output."),
+    ] = False,
     doctor: Annotated[
         bool,
         _option("--doctor", _OTHER, "Say what this machine has for live sound, and what it lacks."),
@@ -160,8 +167,22 @@ def beattrack(
     formats, outputs = split_outputs(output or [])
     show = read_request(outputs, control, meter, tempo_range)
     form = read_format(formats)
+    if calibrate:
+        raise typer.Exit(_calibrate(live, show.outputs, formats))
     request = Request(file or [], live, wanted, realtime, form, model, show)
     raise typer.Exit(Job(request).run())
+
+
+def _calibrate(live: LiveInput, outputs: tuple[OutputSpec, ...], formats: list[str]) -> int:
+    """Measure delays and print them."""
+    from beattrack_runtime.job import log_to
+    from beattrack_runtime.live.calibrate import calibrate as measure
+    from beattrack_runtime.terminal import Terminal
+
+    if live.kind or formats:
+        raise MisuseError("--calibrate stands alone, but for --device and addresses of --output.")
+    log_to(Terminal())
+    return measure(live.device, outputs)
 
 
 def _doctor(output: list[str]) -> int:

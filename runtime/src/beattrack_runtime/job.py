@@ -91,6 +91,15 @@ class Request:
     show: ShowRequest  # what is driven live
 
 
+def log_to(terminal: Terminal) -> None:
+    """Send the program's notes to stderr by way of ``terminal``."""
+    from beattrack_runtime.terminal import NoteHandler
+
+    _log.handlers = [NoteHandler(terminal)]
+    _log.setLevel(logging.DEBUG if os.environ.get("BEATTRACK_DEBUG") else logging.INFO)
+    _log.propagate = False
+
+
 class Job:
     """One request, from its checks to its exit code."""
 
@@ -100,16 +109,14 @@ class Job:
         # The heavy modules are imported here, so that --help and misuse answer at once.
         from beattrack_runtime.following import StopRequest
         from beattrack_runtime.outputs.lines import FORMATS
-        from beattrack_runtime.terminal import NoteHandler, Terminal
+        from beattrack_runtime.terminal import Terminal
 
         self._request = request
         self._show: Show | None = None
         self._stop: StopRequest = StopRequest()
         self._terminal: Terminal = Terminal()
         self._format: Formatter | None = FORMATS.get(request.format.value)
-        _log.handlers = [NoteHandler(self._terminal)]
-        _log.setLevel(logging.DEBUG if os.environ.get("BEATTRACK_DEBUG") else logging.INFO)
-        _log.propagate = False
+        log_to(self._terminal)
 
     def run(self) -> int:
         """Track everything and return the exit code."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import importlib
-import os
 import threading
 import weakref
 from collections.abc import Iterator
@@ -12,14 +11,18 @@ from types import ModuleType
 from typing import Any
 
 from beattrack_runtime.errors import SourceError
-from beattrack_runtime.quiet import quiet_libraries
+from beattrack_runtime.quiet import hush
 
 _lock = threading.RLock()
 _open: weakref.WeakSet[Any] = weakref.WeakSet()  # streams of this program
 
 
 def portaudio() -> ModuleType:
-    """Import sounddevice: machines without PortAudio read files too. Raises SourceError."""
+    """Import sounddevice: machines without PortAudio read files too. Raises SourceError.
+
+    From then on the sound libraries' own messages are not shown.
+    """
+    hush()
     try:
         return importlib.import_module("sounddevice")
     except OSError:
@@ -31,14 +34,8 @@ def portaudio() -> ModuleType:
 
 @contextlib.contextmanager
 def opening() -> Iterator[None]:
-    """Hold this while devices are looked up and streams opened: one thread, and no chatter.
-
-    ALSA and PortAudio write pages to stderr about a device that cannot be opened.
-    """
-    with (
-        _lock,
-        contextlib.nullcontext() if os.environ.get("BEATTRACK_DEBUG") else quiet_libraries(),
-    ):
+    """Hold this while devices are looked up and streams opened: one thread at a time."""
+    with _lock:
         yield
 
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from beattrack.config import ConfigError
 
+EARLIEST_S = 0.1  # a card that promises more delay than it has sounds before it is asked to
 LONGEST_S = 1.0  # round trip that is looked for; Bluetooth takes some 0.3 s
 AGREE_S = 0.003  # clicks whose delays differ by no more than this agree
 NEAR_S = 0.015  # each click is looked for so far from where most of them are
@@ -60,13 +61,13 @@ def measure_round_trip(
     Raises:
         ConfigError: too few clicks were heard or agree; the text says what to do.
     """
-    longest = round(LONGEST_S * rate)
+    earliest, longest = round(EARLIEST_S * rate), round(LONGEST_S * rate)
     found = _arrivals(recorded, click)
-    starts = [round(at * rate) for at in asked]
-    whole = [at for at in starts if at >= 0 and at + longest <= len(found)]
+    starts = [round(at * rate) - earliest for at in asked]
+    whole = [at for at in starts if at >= 0 and at + earliest + longest <= len(found)]
     if len(whole) < MIN_CLICKS:
         raise ConfigError("The recording is too short: let the measurement run to its end.")
-    rows = np.stack([found[at : at + longest] for at in whole])
+    rows = np.stack([found[at : at + earliest + longest] for at in whole])
     background = np.median(rows, axis=1, keepdims=True) + 1e-12
     middle = np.median(rows / background, axis=0)
     apart = round(APART_S * rate)
@@ -82,7 +83,7 @@ def measure_round_trip(
     for row, quiet in zip(rows[:, low : where + near + 1], background[:, 0], strict=True):
         at = _first_peak(row, apart)
         if row[at] >= LOUD * quiet:
-            delays.append((low + at) / rate)
+            delays.append((low + at - earliest) / rate)
     return _agreeing(np.array(delays), len(asked))
 
 

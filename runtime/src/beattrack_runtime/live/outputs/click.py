@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 import time
 from collections import deque
@@ -17,7 +16,9 @@ from beattrack_runtime.live.clock import Tick
 from beattrack_runtime.live.delivery import Due
 from beattrack_runtime.live.spec import OutputSpec
 from beattrack_runtime.outputs.click import BEAT_HZ, DOWNBEAT_HZ, make_click
+from beattrack_runtime.portaudio import opened, opening, portaudio, release, words
 
+LATENCY_S = 0.08  # of the card's buffer: its length is known, and a short one runs empty
 WAITING = 32  # clicks that wait for their moment at most
 
 
@@ -48,29 +49,25 @@ class ClickOutput:
 
     def open(self) -> None:
         """Open the card. Raises OutputError."""
-        try:
-            import sounddevice
-        except OSError:
-            raise OutputError(
-                "the PortAudio library is missing: 'apt install libportaudio2'"
-            ) from None
         self._due.clear()
         self._playing = []
+        sd = portaudio()
         try:
-            rate = round(sounddevice.query_devices(self._device, "output")["default_samplerate"])
-            self._rate = rate
-            self._clicks = {
-                True: make_click(DOWNBEAT_HZ, rate, self._volume),
-                False: make_click(BEAT_HZ, rate, self._volume),
-            }
-            self._stream = sounddevice.OutputStream(
-                samplerate=rate, device=self._device, channels=1, dtype="float32", latency="low",
-                callback=self._fill,
-            )  # fmt: skip
-            self._stream.start()
-        except (sounddevice.PortAudioError, ValueError) as error:
-            text = str(error.args[0] if error.args else error).split(" [PaErrorCode")[0]
-            raise OutputError(f"the sound card cannot be opened: {text}") from None
+            with opening():
+                rate = round(sd.query_devices(self._device, "output")["default_samplerate"])
+                self._rate = rate
+                self._clicks = {
+                    True: make_click(DOWNBEAT_HZ, rate, self._volume),
+                    False: make_click(BEAT_HZ, rate, self._volume),
+                }
+                self._stream = sd.OutputStream(
+                    samplerate=rate, device=self._device, channels=1, dtype="float32",
+                    latency=LATENCY_S, callback=self._fill,
+                )  # fmt: skip
+                opened(self._stream)
+                self._stream.start()
+        except (sd.PortAudioError, ValueError) as error:
+            raise OutputError(f"the sound card cannot be opened: {words(error)}") from None
 
     def send(self, due: Due) -> None:
         """Hand a click to the card. Raises ConnectionError when the card is gone."""
@@ -101,8 +98,5 @@ class ClickOutput:
     def close(self) -> None:
         """Let go of the card."""
         if self._stream is not None:
-            with contextlib.suppress(Exception):
-                self._stream.abort()
-            with contextlib.suppress(Exception):
-                self._stream.close()
+            release(self._stream)
             self._stream = None
