@@ -6,7 +6,9 @@ import base64
 import contextlib
 import itertools
 import json
+import os
 import shutil
+import signal
 import subprocess
 import time
 import urllib.request
@@ -39,8 +41,9 @@ class Tab:
         """Send one command and return its result."""
         number = next(self._numbers)
         self._connection.send(json.dumps({"id": number, "method": method, "params": parameters}))
+        end = time.monotonic() + 20
         while True:
-            message = json.loads(self._connection.recv(timeout=20))
+            message = json.loads(self._connection.recv(timeout=max(0.01, end - time.monotonic())))
             self._note(message)
             if message.get("id") == number:
                 assert "error" not in message, f"{method}: {message['error']}"
@@ -122,7 +125,8 @@ def browser(folder: Path) -> Iterator[Tab]:
     finally:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(5)
-        process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its helpers too
         process.wait()
 
 

@@ -175,7 +175,8 @@ class Show:
             frames=tuple(self._frames),
         )
         self._frames.clear()
-        self._put(status, at_s)
+        wall_s = self._time.wall(now_s)  # steadier than the arrival of one block
+        self._put(status, at_s if wall_s is None else wall_s)
 
     def end(self) -> None:
         """End a stream: what has been given is still sent; then the clock stands still."""

@@ -87,9 +87,9 @@ class Lamp {
   }
 
   frame(nowMs) {
-    if (this.lastMs !== null && nowMs - this.lastMs < 60) {
+    if (this.lastMs !== null && nowMs - this.lastMs < 500) {
       this.deltas.push(nowMs - this.lastMs);
-      if (this.deltas.length > 31) this.deltas.shift();
+      if (this.deltas.length > 15) this.deltas.shift();
     }
     this.lastMs = nowMs;
     const frameMs = this.deltas.length ? median(this.deltas) : 16.7;
