@@ -20,7 +20,7 @@ from beattrack_runtime.live.controls import MAX_BPM, MAX_METER, MIN_BPM, Command
 TICKS = 24  # in a beat, as MIDI counts
 MAX_SLEW = 0.06  # share of the tempo by which the clock may run fast or slow to correct its phase
 CORRECT_BEATS = 2.0  # beats over which an error is worked off, if MAX_SLEW allows
-TEMPO_GAIN = 0.5  # share of a reported tempo that the clock's takes over with each beat
+TEMPO_GAIN = 0.25  # share of a reported tempo that the clock's takes over with each beat
 JUMP_BEATS = 0.25  # an error beyond this is not worked off: it is another pulse
 JUMP_AFTER = 3  # beats in a row that must agree on another pulse before the clock jumps to it
 MAX_GAP_BEATS = 4.5  # beats further apart are not in a row
@@ -119,6 +119,7 @@ class BeatClock:
         self._hold_until_s = math.inf
         self._jump = True
         self._one_chosen = False  # the user set the first beat: the tracker's bar is not followed
+        self._scaled_s = -math.inf  # when the last change of level takes effect
         self._shift = 0.0  # the tracker's beats fall on our whole beats plus this: 0, or 0.5
         self._tapped_until_s = -math.inf  # the user's taps alone keep the clock running until then
         self._taps: list[float] = []
@@ -248,14 +249,15 @@ class BeatClock:
         self._line = [_Stretch(time_s, float(number - skipped), rate)]
         self.tempo_bpm = tempo_bpm
         self._strays, self._flip_s, self._jump = [], None, True
-        self._one_chosen, self._hold_until_s = False, math.inf
+        self._one_chosen, self._hold_until_s, self._scaled_s = False, math.inf, -math.inf
         return number - skipped
 
     def _rescale(self, number: int, ratio: float) -> None:
         """Run ``ratio`` times as fast from beat ``number`` on; the ticks before it are given."""
         while self._next < number * TICKS:
             self._give_tick()
-        self._turn(_Stretch(self._time(number), float(number), self.tempo_bpm * ratio / 60))
+        self._scaled_s = self._time(number)
+        self._turn(_Stretch(self._scaled_s, float(number), self.tempo_bpm * ratio / 60))
         self.tempo_bpm *= ratio
         past = (number - self._origin) % self._meter * ratio  # beats since the bar's first
         self._origin = number - int(past) % self._meter
@@ -268,6 +270,8 @@ class BeatClock:
         if self.state not in RUNNING:
             self._start(beat)
             return
+        if beat.time_s < self._scaled_s:
+            return  # of the level before
         level = _level(beat.tempo_bpm * self.factor / self.tempo_bpm)
         split = max(1, round(beat.tempo_bpm / self.tempo_bpm))  # its beats in one of ours
         phase = (self._phase(beat.time_s) - self._shift) * split

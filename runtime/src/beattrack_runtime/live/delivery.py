@@ -9,6 +9,7 @@ import time
 from dataclasses import dataclass
 from typing import Protocol
 
+from beattrack_runtime.errors import reason
 from beattrack_runtime.live.clock import ClockState, ClockStateChange, Tick
 
 QUEUE = 512  # things that wait for one output at most: 21 beats of ticks
@@ -179,7 +180,8 @@ class Delivery:
 
     def _fail(self, error: Exception) -> None:
         if self._state != "broken":
-            text = str(error).rstrip(".") or type(error).__name__
+            text = reason(error) if isinstance(error, OSError) else str(error)
+            text = text.rstrip(".") or type(error).__name__
             _log.warning("%s: %s; it is tried again.", self.name, text)
         self._state = "broken"
         self._close()

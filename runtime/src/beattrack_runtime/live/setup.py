@@ -74,6 +74,7 @@ def split_outputs(texts: list[str]) -> tuple[list[str], list[str]]:
 def open_show(request: ShowRequest) -> Show:
     """Start all outputs and controls. Raises BeattrackError and MisuseError."""
     from beattrack_runtime.live.controls import CommandQueue
+    from beattrack_runtime.live.keys import TerminalKeys
     from beattrack_runtime.live.outputs import make_output
     from beattrack_runtime.live.show import Show
 
@@ -82,5 +83,9 @@ def open_show(request: ShowRequest) -> Show:
         outputs = [(make_output(spec, commands.put), spec.delay_ms) for spec in request.outputs]
     except ConfigError as error:
         raise MisuseError(f"--output: {error}") from None
-    controls: list[Control] = []
+    controls: list[Control] = [TerminalKeys(commands.put)]
+    if request.control is not None:
+        from beattrack_runtime.live.osc_control import OscControl
+
+        controls.append(OscControl(request.control, commands.put))
     return Show(outputs, commands, controls)
