@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from beattrack.config import ConfigError
+
 
 @dataclass(frozen=True)
 class Peer:
@@ -31,8 +33,8 @@ PEERS = (
     ),
     Peer(
         "BeatNet", "beatnet", "beatnet", 22050, True, True,
-        "model 1 and particle filter fed 20 ms at a time, a new instance for each song: states "
-        "the frame, whose window ends with the audio heard",
+        "model 1 and particle filters fed 20 ms at a time, a new instance for each song: dates a "
+        "beat to the start of the newest 64 ms window, which it has heard whole by then",
     ),
     Peer(
         "madmom online", "madmom_online", "madmom", 44100, True, False,
@@ -54,13 +56,13 @@ def chosen(names: str, models: list[str]) -> list[Peer]:
     """Return the peers of a list such as ``aubio,BeatNet``; ours first, then one per model file.
 
     Raises:
-        ValueError: a name that there is not.
+        ConfigError: a name that there is not.
     """
     known = {p.name.casefold().replace(" ", "-"): p for p in PEERS}
     wanted = [w.strip().casefold().replace(" ", "-") for w in names.split(",") if w.strip()]
     for name in wanted:
         if name not in known:
-            raise ValueError(f"There is no peer '{name}'; choose among {', '.join(known)}.")
+            raise ConfigError(f"There is no peer '{name}'; choose among {', '.join(known)}.")
     ours, *others = PEERS
     mine = [Peer(f"beattrack {m}", ours.runner, None, ours.rate, True, True, ours.times, (m,))
             for m in models]  # fmt: skip

@@ -16,7 +16,7 @@ def main() -> None:
     meter = Meter()
     beats = []
     for number, block in enumerate(blocks(HOP), start=1):
-        if meter.hop(lambda b=block: tempo(b)[0]):
+        if meter.hop(tempo, block)[0]:
             beats.append((tempo.get_last_s(), 0, number * HOP / RATE))
     answer(beats, meter.cost(HOP / RATE), ["aubio"])
 

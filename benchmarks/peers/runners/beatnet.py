@@ -18,8 +18,8 @@ def main() -> None:
     """Run a step as soon as the samples that it reads have been heard.
 
     Step n of BeatNet's real-time mode reads up to sample 441 n + 1411, which is when its beats can
-    be known; it dates them 441 (n + 1), the centre of its last frame. Its own loop ends the same
-    way but does not say when it speaks.
+    be known; it dates them 441 n. Its microphone mode is as late: there the newest frame's centre
+    lies 44 ms back. Its own loop takes the same steps, and tells the beats when the song is over.
     """
     # Imported by BeatNet for its microphone mode alone.
     sys.modules.setdefault("pyaudio", ModuleType("pyaudio"))
@@ -38,7 +38,7 @@ def main() -> None:
     beats = []
     known = len(tracker.estimator.path)
     for number in range((len(audio) - WINDOW) // HOP + 1):
-        meter.hop(lambda n=number: step(n))
+        meter.hop(step, number)
         path = tracker.estimator.path
         heard = (number * HOP + WINDOW) / RATE
         beats += [(float(at), int(position), heard) for at, position in path[known:]]

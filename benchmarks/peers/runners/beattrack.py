@@ -33,7 +33,7 @@ def main() -> None:
     meter = Meter()
     heard = 0
     for block in itertools.islice(blocks(HOP), COST_S * RATE // HOP):
-        meter.hop(lambda b=block: tracker.push(b))
+        meter.hop(tracker.push, block)
         heard += HOP
     cost = meter.cost(HOP / RATE)
     answer(beats, {**cost, "timed_s": heard / RATE}, ["beattrack-runtime", "onnxruntime"], memory)

@@ -25,10 +25,10 @@ class Meter:
     def __init__(self) -> None:
         self._hops: list[float] = []
 
-    def hop(self, work: Callable[[], Any]) -> Any:
-        """Do the work of one hop and return what it returns."""
+    def hop(self, work: Callable[..., Any], *given: Any) -> Any:
+        """Do the work of one hop on what is given and return what it returns."""
         begun = time.process_time()
-        result = work()
+        result = work(*given)
         self._hops.append(time.process_time() - begun)
         return result
 

