@@ -202,7 +202,7 @@ def receive_os2l(port: int, heard: Heard, ended: threading.Event) -> None:
 
 
 def send_music(port: int, seconds: float) -> None:
-    """Send music in real time, in odd pieces; after a reconnection it goes on where the clock is."""
+    """Send music in real time, in odd pieces; reconnected, it goes on where the clock is."""
     rng = np.random.default_rng(2)
     loop = pcm(drums(60 / BPM * 64, BPM))
     begun = time.monotonic()
