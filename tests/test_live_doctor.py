@@ -117,6 +117,16 @@ def test_providers_that_run_nothing_are_told(monkeypatch: pytest.MonkeyPatch) ->
     assert found["CUDA"].remedy
 
 
+def test_a_read_only_system_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none() -> None:
+        raise FileNotFoundError("No usable temporary directory found")
+
+    monkeypatch.setattr(doctor.tempfile, "TemporaryDirectory", none)
+    found = {f.name: f for f in doctor.check_providers()}
+    assert found["CPU"].state == OK
+    assert "not counted" in found["CPU"].fact
+
+
 def test_permissions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PULSE_SERVER", raising=False)
     monkeypatch.setattr(microphone, "SOUND", tmp_path / "none")
