@@ -122,11 +122,12 @@ class _Kept(Delivery):
 
     def __init__(self) -> None:
         super().__init__(_Nowhere(), 0.0)
-        self.kept: list[Tick | ClockStateChange] = []
+        self.now_s = 0.0
+        self.kept: list[tuple[float, Tick | ClockStateChange]] = []  # and when it was put in
 
     def put(self, what: object, at_s: float) -> None:
         if isinstance(what, Tick | ClockStateChange):
-            self.kept.append(what)
+            self.kept.append((self.now_s, what))
 
 
 @dataclass
@@ -135,6 +136,7 @@ class Course:
 
     ticks: list[Tick]
     changes: list[ClockStateChange]
+    given_s: list[float]  # when each tick was given, seconds of the stream
 
     @property
     def beats(self) -> list[Tick]:
@@ -168,8 +170,13 @@ class Course:
         return ", ".join(f"{c.time_s:.1f} {c.state.value}" for c in self.changes) or "searching"
 
 
-def play(audio: Audio, model: ActivationModel) -> Course:
-    """Put audio through tracker and clock as a show does; [n] at RATE."""
+def play(
+    audio: Audio, model: ActivationModel, stall: tuple[float, float] = (INFINITE, 0.0)
+) -> Course:
+    """Put audio through tracker and clock as a show does; [n] at RATE.
+
+    ``stall``: after so many seconds no audio comes for so long, and then silence for it at once.
+    """
     tracker = LiveTracker(model, RATE)
     tracker.reset()  # the model may have heard something before
     show = Show([])
@@ -178,13 +185,25 @@ def play(audio: Audio, model: ActivationModel) -> Course:
     source = _Source()
     show.begin(source, tracker, Health(source))  # type: ignore[arg-type]
     tracker.on_frame = show.frame
+    stall_s, gap_s = stall
     for start in range(0, len(audio), HOP):
+        if start / RATE >= stall_s:
+            for at_s in np.arange(stall_s, stall_s + gap_s, 0.03):
+                kept.now_s = float(at_s)
+                show.step(np.zeros((0, 1), np.float32), [], 1000 + kept.now_s)
+            gap = np.zeros((round(gap_s * RATE), 1), np.float32)
+            kept.now_s = stall_s + gap_s
+            show.step(gap, tracker.push(gap), 1000 + kept.now_s)
+            stall_s = INFINITE
         block = audio[start : start + HOP, None]
-        show.step(block, tracker.push(block), 1000 + tracker.time_s)
+        events = tracker.push(block)
+        kept.now_s = tracker.time_s
+        show.step(block, events, 1000 + tracker.time_s)
     show.deliveries = []  # it ends here: what it would say at its end is none of the case
     show.close()
-    ticks = [what for what in kept.kept if isinstance(what, Tick)]
-    return Course(ticks, [what for what in kept.kept if isinstance(what, ClockStateChange)])
+    given = [(at, what) for at, what in kept.kept if isinstance(what, Tick)]
+    changes = [what for _, what in kept.kept if isinstance(what, ClockStateChange)]
+    return Course([tick for _, tick in given], changes, [at for at, _ in given])
 
 
 def cases(seconds: float, model: ActivationModel) -> list[tuple[str, str, float, float]]:

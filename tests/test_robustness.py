@@ -12,6 +12,7 @@ import robustness
 from beattrack.activations import ActivationModel
 from beattrack_runtime.live.clock import ClockState
 from beattrack_runtime.session import load_model
+from flux_model import FluxModel, drum_loop
 from robustness import RATE, SONG_BPM, noise, play, silence, song
 from soak import drums
 
@@ -48,10 +49,22 @@ def test_another_tempo_is_followed(model: ActivationModel) -> None:
     assert (np.diff(times) > 0).all()
 
 
+@pytest.mark.parametrize("gap_s", [0.3, 1.2])
+def test_ticks_go_on_while_no_audio_comes(gap_s: float) -> None:
+    """A source that stalls gives empty blocks; what was missed then comes at once, as silence."""
+    audio, _ = drum_loop(8, 120, RATE)
+    course = play(audio, FluxModel(), stall=(6.0, gap_s))
+    beats = np.array([beat.time_s for beat in course.beats])
+    assert np.diff(beats) == pytest.approx(0.5, abs=0.03)
+    assert beats[-1] > 7.4 + gap_s
+    late = [given - tick.time_s for given, tick in zip(course.given_s, course.ticks, strict=True)]
+    assert max(late[48:]) < 0  # every tick is given before it sounds
+
+
 def test_the_measure_tells_locks_from_others() -> None:
     """What says how quickly a tempo was found must not say so of a wrong one."""
     course = robustness.Course(
-        [robustness.Tick(k * 0.5, k, 0, 1, 4, 120.0, 1.0) for k in range(20)], []
+        [robustness.Tick(k * 0.5, k, 0, 1, 4, 120.0, 1.0) for k in range(20)], [], []
     )
     assert course.lock_s(3.0, 120) == pytest.approx(0.0)
     assert course.lock_s(3.0, 60) == pytest.approx(0.0)  # half the tempo is the same pulse

@@ -29,7 +29,7 @@ QUEUE_S = 2.0  # audio that waits longer is of no use to a live show: it is drop
 QUIET_S = 0.5  # audio that does not come for so long is carried on by silence
 GONE_S = 3.0  # a device that gives nothing for so long has been unplugged
 FIRST_RETRY_S, LAST_RETRY_S = 0.25, 4.0  # between attempts to open it again
-_POLL_S = 0.1  # how long a read may wait before the program looks around
+_POLL_S = 0.03  # how long a read may wait: the clock's ticks must go on while no audio comes
 
 _ALSA_NUMBER = re.compile(r" \(hw:\d+,\d+\)$")
 SOUND = Path("/dev/snd")

@@ -30,7 +30,7 @@ READ_BYTES = 1 << 16  # at most, at once
 QUIET_S = 1.0  # audio that does not come for so long is carried on by silence
 IDLE_S = 5.0  # a client that sends nothing for so long makes room for another
 PIPE_BYTES = 1 << 20  # asked of the system for stdin: what it can hold while we are busy
-_POLL_S = 0.1  # how long a read may wait before the program looks around
+_POLL_S = 0.03  # how long a read may wait: the clock's ticks must go on while no audio comes
 _FILES = re.compile(rb"RIFF....WAVE|fLaC|OggS|ID3|FORM....AIF|\x1aE\xdf\xa3", re.DOTALL)
 _FIRST = 12  # bytes in which a file's kind shows
 

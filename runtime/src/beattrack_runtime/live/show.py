@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from beattrack_runtime.sources import Source
 
 LOOKAHEAD_S = 0.06  # ticks are given so long before they sound, and before the earliest output
+MAX_GAP_S = 1.5  # audio that does not come for so long: the source gives silence by then
 STATUS_S = 0.1  # between two statuses
 FRAMES = 64  # that one status tells of at most
 _SWITCH_S = 0.001  # s for which one Python thread may keep the others waiting
@@ -114,10 +115,15 @@ class Show:
             self._clock.event(event)
         for when_s, command in self.commands.drain():
             self._command(command, min(now_s, self._time.stream(when_s) or now_s), now_s)
-        self._pass_on(self._clock.advance(now_s))
+        self._pass_on(self._clock.advance(now_s if len(block) else self._sounding_s(now_s, at_s)))
         if at_s - self._status_s >= STATUS_S:
             self._status_s = at_s
             self._send_status(now_s, at_s)
+
+    def _sounding_s(self, heard_s: float, at_s: float) -> float:
+        """Return what sounds at ``at_s`` while no audio comes: the pulse goes on meanwhile."""
+        now_s = self._time.stream(at_s)
+        return heard_s if now_s is None else max(heard_s, min(now_s, heard_s + MAX_GAP_S))
 
     def _command(self, command: Command, time_s: float, now_s: float) -> None:
         """Carry out what the user asked for at ``time_s``."""
