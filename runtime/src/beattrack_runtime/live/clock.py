@@ -210,7 +210,7 @@ class BeatClock:
         self._one_chosen, self._shift = False, 0.0
         self._hold_until_s, self._tapped_until_s = math.inf, -math.inf
         self.tempo_bpm, self.confidence = 0.0, 0.0
-        self._become(state, time_s)
+        self._become(state, max(time_s, self._given_s))  # ticks once given are not taken back
 
     # The line that ticks lie on
 

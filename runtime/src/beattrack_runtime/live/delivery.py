@@ -140,13 +140,22 @@ class Delivery:
         at_s += 0.0 if isinstance(what, Status) else self._delay_ms / 1000
         with self._wake:
             if len(self._heap) >= QUEUE:
-                self._dropped += isinstance(what, Tick)
-                return
+                self._make_room()
             self._number += 1
             item = (at_s - self._output.ahead_s, self._number, Due(what, at_s))
             heapq.heappush(self._heap, item)
             if self._heap[0] is item:
                 self._wake.notify()
+
+    def _make_room(self) -> None:
+        """Drop what would be sent first, but no state if there is anything else."""
+        states = []
+        while self._heap and isinstance(self._heap[0][2].what, ClockStateChange):
+            states.append(heapq.heappop(self._heap))
+        _, _, first = heapq.heappop(self._heap or states)
+        self._dropped += isinstance(first.what, Tick)
+        for state in states:
+            heapq.heappush(self._heap, state)
 
     def stop(self) -> None:
         """End: what is due within moments is still sent, then the output is closed."""

@@ -54,10 +54,13 @@ class LinkOutput:
     def open(self) -> None:
         """Join the session of the network, or begin one."""
         if self._loop is None:
-            self._loop = asyncio.new_event_loop()  # for the binding's callbacks; we have none
-        self._link = self._make(120.0, self._loop)
+            self._loop = asyncio.new_event_loop()
+        self._link = self._loop.run_until_complete(self._join())
         self._link.start_stop_sync_enabled = True
         self._link.enabled = True
+
+    async def _join(self) -> Any:
+        return self._make(120.0)  # takes the loop that runs; for callbacks, of which we have none
 
     def send(self, due: Due) -> None:
         """Lead the session."""

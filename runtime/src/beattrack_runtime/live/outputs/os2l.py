@@ -15,6 +15,7 @@ from beattrack_runtime.live.delivery import Due
 from beattrack_runtime.live.spec import OutputSpec
 
 CONNECT_S = 2.0
+BUFFER = 8192  # bytes that wait for a receiver that does not read: some hundred beats
 SEND_S = 0.2  # a receiver that takes nothing for so long is stuck
 
 
@@ -39,6 +40,7 @@ class Os2lOutput:
         """Connect. Raises OSError."""
         self._socket = socket.create_connection(self._address, timeout=CONNECT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._socket.settimeout(SEND_S)
         self._position = -1
 

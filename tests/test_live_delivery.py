@@ -1,0 +1,234 @@
+"""Delivery: on time, bounded, and nobody waits for anybody else."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+import pytest
+
+from beattrack_runtime.live import delivery as deliveries
+from beattrack_runtime.live.clock import ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.delivery import QUEUE, STALE_S, Delivery, Due
+
+
+class Receiver:
+    """An output that remembers; ``trouble`` is called before each send."""
+
+    beats_only = False
+
+    def __init__(self, trouble: Callable[[], None] = lambda: None, ahead_s: float = 0.0) -> None:
+        self.name, self.ahead_s = "test://", ahead_s
+        self.trouble = trouble
+        self.refuse = False  # whether open() fails
+        self.got: list[tuple[float, Due]] = []
+        self.opened = self.closed = 0
+
+    def open(self) -> None:
+        if self.refuse:
+            raise ConnectionRefusedError("nobody there")
+        self.opened += 1
+
+    def send(self, due: Due) -> None:
+        self.trouble()
+        self.got.append((time.monotonic(), due))
+
+    def close(self) -> None:
+        self.closed += 1
+
+    @property
+    def beats(self) -> list[int]:
+        return [due.what.beat for _, due in self.got if isinstance(due.what, Tick)]
+
+
+def tick(beat: int, number: int = 0) -> Tick:
+    return Tick(beat * 0.5, beat, number, 1, 4, 120.0, 0.9)
+
+
+def change(state: ClockState = ClockState.LOCKED) -> ClockStateChange:
+    return ClockStateChange(state, 0.0, 120.0, 0.9)
+
+
+def wait_until(true: Callable[[], bool], seconds: float = 3.0) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.005)
+
+
+def end(*all_of_them: Delivery) -> None:
+    for delivery in all_of_them:
+        delivery.stop()
+    for delivery in all_of_them:
+        delivery.join()
+
+
+def test_everything_is_sent_at_its_moment_in_order() -> None:
+    receiver = Receiver()
+    delivery = Delivery(receiver)
+    delivery.start()
+    began = time.monotonic() + 0.05
+    for beat in (3, 1, 0, 2):  # whatever the order of asking
+        delivery.put(tick(beat), began + beat * 0.05)
+    wait_until(lambda: len(receiver.got) == 4)
+    end(delivery)
+    assert receiver.beats == [0, 1, 2, 3]
+    for at, due in receiver.got:
+        assert -0.001 <= at - due.at <= 0.05  # the machine may be busy
+    health = delivery.health()
+    assert (health.sent, health.dropped, health.reconnects, health.state) == (4, 0, 0, "closed")
+    assert (receiver.opened, receiver.closed) == (1, 1)
+
+
+@pytest.mark.parametrize(("delay_ms", "ahead_s"), [(-100, 0.0), (150, 0.0), (0, 0.1), (-50, 0.1)])
+def test_delay_and_lead_of_an_output(delay_ms: float, ahead_s: float) -> None:
+    receiver = Receiver(ahead_s=ahead_s)
+    delivery = Delivery(receiver, delay_ms)
+    assert delivery.early_s == pytest.approx(max(0.0, ahead_s - delay_ms / 1000))
+    delivery.start()
+    sounds = time.monotonic() + 0.3
+    delivery.put(tick(0), sounds)
+    wait_until(lambda: bool(receiver.got))
+    end(delivery)
+    ((at, due),) = receiver.got
+    assert due.at == pytest.approx(sounds + delay_ms / 1000, abs=1e-9)
+    assert at == pytest.approx(due.at - ahead_s, abs=0.05)
+
+
+def test_only_beats_where_only_beats_are_wanted() -> None:
+    receiver = Receiver()
+    receiver.beats_only = True
+    delivery = Delivery(receiver)
+    delivery.start()
+    now = time.monotonic()
+    for number in range(24):
+        delivery.put(tick(0, number), now + 0.001 * number)
+    delivery.put(change(), now)
+    wait_until(lambda: len(receiver.got) == 2)
+    end(delivery)
+    assert receiver.beats == [0]
+
+
+def test_a_stuck_receiver_stalls_nobody_and_its_queue_is_bounded() -> None:
+    stuck, free = threading.Event(), Receiver()
+    receiver = Receiver(trouble=lambda: stuck.wait(20) and None)
+    one, two = Delivery(receiver), Delivery(free)
+    one.start()
+    two.start()
+    began = time.monotonic()
+    for number in range(3 * QUEUE):
+        for delivery in (one, two):
+            delivery.put(tick(number), time.monotonic())
+        time.sleep(0.0005)
+    one.put(change(), time.monotonic())
+    assert time.monotonic() - began < 3  # putting never waited
+    wait_until(lambda: len(free.got) >= 3 * QUEUE)
+    assert free.beats == list(range(3 * QUEUE))
+    assert two.health().dropped == 0
+    assert one.health().dropped >= QUEUE
+    assert len(one._heap) == QUEUE
+    assert any(isinstance(item[2].what, ClockStateChange) for item in one._heap)
+    asked = time.monotonic()
+    end(one, two)  # the end of the program does not wait for it either
+    assert time.monotonic() - asked < 2 * deliveries.CLOSE_S
+    stuck.set()
+
+
+def test_a_dead_receiver_is_opened_again_and_counted() -> None:
+    dead = threading.Event()
+
+    def trouble() -> None:
+        if dead.is_set():
+            raise ConnectionResetError("gone")
+
+    receiver, other = Receiver(trouble), Receiver()
+    one, two = Delivery(receiver), Delivery(other)
+    one.start()
+    two.start()
+    began = time.monotonic() + 0.02
+    for beat in range(40):
+        for delivery in (one, two):
+            delivery.put(tick(beat), began + beat * 0.05)
+    wait_until(lambda: len(receiver.got) >= 5)
+    dead.set()
+    receiver.refuse = True
+    wait_until(lambda: one.health().state == "broken")
+    time.sleep(0.3)
+    dead.clear()
+    receiver.refuse = False
+    wait_until(lambda: len(other.got) == 40)
+    end(one, two)
+    health = one.health()
+    assert health.reconnects == 1 and receiver.opened == 2
+    assert health.sent + health.dropped == 40  # each was sent once, or is counted as lost
+    assert health.sent == len(receiver.got) >= 10
+    assert health.dropped >= 5
+    assert receiver.beats == sorted(set(receiver.beats))
+    assert other.beats == list(range(40)) and two.health().dropped == 0
+
+
+def test_a_receiver_that_comes_back_hears_the_present_state_first() -> None:
+    receiver = Receiver()
+    receiver.refuse = True
+    delivery = Delivery(receiver)
+    delivery.start()
+    now = time.monotonic()
+    delivery.put(change(ClockState.SEARCHING), now)
+    delivery.put(change(ClockState.LOCKED), now + 0.05)
+    delivery.put(tick(0), now + 0.06)
+    time.sleep(0.1)
+    receiver.refuse = False
+    wait_until(lambda: bool(receiver.got))
+    end(delivery)
+    assert [due.what for _, due in receiver.got] == [change(ClockState.LOCKED)]
+    assert delivery.health().dropped == 1
+
+
+def test_a_stale_tick_is_dropped_but_not_a_state() -> None:
+    receiver = Receiver()
+    delivery = Delivery(receiver)
+    past = time.monotonic() - 2 * STALE_S
+    delivery.put(tick(0), past)
+    delivery.put(change(), past)
+    delivery.put(tick(1), time.monotonic() + 0.02)
+    delivery.start()
+    wait_until(lambda: len(receiver.got) == 2)
+    end(delivery)
+    assert receiver.beats == [1]
+    health = delivery.health()
+    assert (health.sent, health.dropped) == (2, 1)
+    assert health.late >= 1
+
+
+def test_a_fault_inside_an_output_is_its_own_affair() -> None:
+    faults = iter([ZeroDivisionError("ours"), None])
+
+    def trouble() -> None:
+        fault = next(faults, None)
+        if fault:
+            raise fault
+
+    receiver = Receiver(trouble)
+    delivery = Delivery(receiver)
+    delivery.start()
+    now = time.monotonic()
+    delivery.put(tick(0), now)
+    delivery.put(tick(1), now + 0.6)
+    wait_until(lambda: receiver.beats == [1])
+    end(delivery)
+    assert delivery.health().reconnects == 1
+
+
+def test_a_changed_delay_counts_from_the_next_tick() -> None:
+    receiver = Receiver()
+    delivery = Delivery(receiver)
+    sounds = time.monotonic() + 0.05
+    delivery.put(tick(0), sounds)
+    delivery.set_delay(40)
+    delivery.put(tick(1), sounds)
+    delivery.start()
+    wait_until(lambda: len(receiver.got) == 2)
+    end(delivery)
+    assert [round(due.at - sounds, 6) for _, due in receiver.got] == [0.0, 0.04]
+    assert delivery.health().delay_ms == 40

@@ -1,0 +1,388 @@
+"""Every live output, heard by its protocol's own library in another process."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from beattrack_runtime.errors import OutputError
+from beattrack_runtime.live.clock import TICKS, BeatClock, ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.delivery import Delivery, Due, Output
+from beattrack_runtime.live.outputs import make_output
+from beattrack_runtime.live.outputs.midi import LAST_BEAT, MidiOutput
+from beattrack_runtime.live.outputs.os2l import Os2lOutput
+from beattrack_runtime.live.outputs.serial import frame
+from beattrack_runtime.live.spec import parse_output
+from live_receivers import Receiver, free_port
+from test_live_clock import beats
+
+# The performance: 150 bpm from the third of a bar on, silence, 180 bpm from a first on.
+FIRST_S, SECOND_S, END_S = 0.4, 3.6, 5.2
+LATE_S = 0.08  # a busy machine may keep a thread from its moment so long
+
+
+def perform() -> list[Tick | ClockStateChange]:
+    clock = BeatClock(0.25)
+    for event in beats(150, FIRST_S, 2.3, first=3):
+        clock.event(event)
+    clock.silence(2.5, True)
+    clock.silence(3.0, False)
+    for event in beats(180, SECOND_S, END_S):
+        clock.event(event)
+    given = clock.advance(END_S - 0.25)
+    clock.restart(END_S - 0.25)
+    return given + clock.advance(END_S)
+
+
+class Stage:
+    """What was played when, and what each receiver made of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.given = perform()
+        self.fifo = folder / "midi"
+        ports = {"osc": free_port(socket.SOCK_DGRAM), "os2l": free_port()}
+        self.receivers = {
+            "osc": Receiver("osc", ports["osc"]),
+            "midi": Receiver("midi", self.fifo),
+            "serial": Receiver("serial"),
+            "os2l": Receiver("os2l", ports["os2l"]),
+        }
+        specs = [
+            f"osc://127.0.0.1:{ports['osc']}", f"midi://{self.fifo}", f"os2l://127.0.0.1:"
+            f"{ports['os2l']}", f"serial://{self.receivers['serial'].ready}",
+        ]  # fmt: skip
+        try:
+            import aalink  # noqa: F401
+
+            self.receivers["link"] = Receiver("link")
+            specs.append("link://")
+        except ImportError:
+            pass
+        self.deliveries = [
+            Delivery(make_output(parse_output(text), lambda command, at: None)) for text in specs
+        ]
+        for delivery in self.deliveries:
+            delivery.start()
+        if "link" in self.receivers:  # peers take some seconds to find each other
+            end = time.monotonic() + 10
+            while not any(line.get("peers") for line in self.receivers["link"].lines):
+                if time.monotonic() > end:
+                    break
+                time.sleep(0.1)
+        self.began = time.monotonic() + 0.3
+        for what in self.given:
+            for delivery in self.deliveries:
+                delivery.put(what, self.began + what.time_s)
+        time.sleep(END_S + 0.7)
+        for delivery in self.deliveries:
+            delivery.stop()
+        for delivery in self.deliveries:
+            delivery.join()
+        time.sleep(0.2)
+        for receiver in self.receivers.values():
+            receiver.close()
+
+    @property
+    def ticks(self) -> list[Tick]:
+        return [g for g in self.given if isinstance(g, Tick)]
+
+    @property
+    def beats(self) -> list[Tick]:
+        return [t for t in self.ticks if t.tick == 0]
+
+    def check_times(self, lines: list[dict[str, Any]], ticks: list[Tick]) -> None:
+        """Every one came, at its moment."""
+        assert len(lines) == len(ticks)
+        late = np.array([line["at"] for line in lines]) - self.began
+        late -= np.array([t.time_s for t in ticks])
+        assert late.min() > -0.002
+        assert np.median(late) < LATE_S / 2
+        assert np.percentile(late, 90) < LATE_S
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("beattrack_runtime.live.delivery.STALE_S", 1.0)
+        yield Stage(tmp_path_factory.mktemp("stage"))
+
+
+def test_nothing_was_lost_on_our_side(stage: Stage) -> None:
+    for delivery in stage.deliveries:
+        health = delivery.health()
+        assert (health.dropped, health.reconnects, health.state) == (0, 0, "closed"), health
+        wanted = stage.beats if delivery._output.beats_only else stage.ticks
+        changes = [g for g in stage.given if isinstance(g, ClockStateChange)]
+        assert health.sent == len(wanted) + len(changes), health.name
+
+
+def test_osc(stage: Stage) -> None:
+    lines = stage.receivers["osc"].lines
+    told = [line for line in lines if line["address"] == "/beattrack/beat"]
+    stage.check_times(told, stage.beats)
+    for line, tick in zip(told, stage.beats, strict=True):
+        position, meter, tempo, confidence = line["values"]
+        assert (position, meter) == (tick.position, tick.beats_per_bar)
+        assert type(position) is int and type(meter) is int
+        assert tempo == pytest.approx(tick.tempo_bpm) and confidence == pytest.approx(0.9)
+    said = [line["values"] for line in lines if line["address"] == "/beattrack/state"]
+    assert said == [["locked"], ["silent"], ["searching"], ["locked"], ["searching"]]
+    tempi = [line["values"][0] for line in lines if line["address"] == "/beattrack/tempo"]
+    assert tempi == pytest.approx([150, 180])
+
+
+def test_midi_clock_start_continue_stop_and_position(stage: Stage) -> None:
+    lines = stage.receivers["midi"].with_key("message")
+    clocks = [line for line in lines if line["message"] == "clock"]
+    stage.check_times(clocks, stage.ticks)
+    transport = [
+        (line["message"], line.get("pos"))
+        for line in lines
+        if line["message"] in ("start", "continue", "stop", "songpos")
+    ]
+    first = [t for t in stage.beats if t.time_s < 3]
+    # It begins two beats into a bar; after the pause it goes on at the next bar's first.
+    resumed = -(-(2 + len(first)) // 4) * 4
+    assert transport == [
+        ("songpos", 8), ("continue", None), ("stop", None),
+        ("songpos", 4 * resumed), ("continue", None), ("stop", None),
+    ]  # fmt: skip
+    # Between continue and stop, the receiver's own count of clocks is our place in the bar.
+    count, counting, places = 0, False, []
+    for line in lines:
+        if line["message"] == "songpos":
+            count = line["pos"] * 6
+        elif line["message"] in ("continue", "stop"):
+            counting = line["message"] == "continue"
+        elif line["message"] == "clock" and counting:
+            if count % TICKS == 0:
+                places.append(count // TICKS % 4 + 1)
+            count += 1
+    assert places == [t.position for t in stage.beats]
+
+
+def test_midi_notes(stage: Stage) -> None:
+    lines = stage.receivers["midi"].with_key("message")
+    on = [line for line in lines if line["message"] == "note_on"]
+    stage.check_times(on, stage.beats)
+    assert [line["note"] for line in on] == [76 if t.position == 1 else 77 for t in stage.beats]
+    assert {line["channel"] for line in on} == {9}
+    off = [line for line in lines if line["message"] == "note_off"]
+    assert [line["note"] for line in off] == [line["note"] for line in on]
+
+
+def test_serial_packets(stage: Stage) -> None:
+    lines = stage.receivers["serial"].lines
+    assert not [line for line in lines if "broken" in line]
+    told = [line for line in lines if "beat" in line]
+    stage.check_times(told, stage.beats)
+    assert [line["sequence"] for line in lines] == list(range(len(lines)))
+    for line, tick in zip(told, stage.beats, strict=True):
+        assert (line["beat"], line["position"], line["meter"]) == (tick.beat, tick.position, 4)
+        assert line["tempo"] == pytest.approx(tick.tempo_bpm, abs=0.01)
+        assert line["confidence"] == pytest.approx(0.9, abs=0.003)
+        assert line["jump"] == tick.jump
+    assert [line["state"] for line in lines if "state" in line] == [1, 3, 0, 1, 0]
+
+
+def test_os2l(stage: Stage) -> None:
+    lines = stage.receivers["os2l"].lines
+    stage.check_times(lines, stage.beats)
+    for line, tick in zip(lines, stage.beats, strict=True):
+        assert line["evt"] == "beat"
+        assert line["pos"] % tick.beats_per_bar == tick.position - 1
+        assert line["bpm"] == pytest.approx(tick.tempo_bpm, abs=0.01)
+        assert line["strength"] == 90
+    assert [line["change"] for line in lines] == [t.jump for t in stage.beats]
+    positions = [line["pos"] for line in lines]
+    assert positions == sorted(set(positions))
+
+
+def test_link(stage: Stage) -> None:
+    if "link" not in stage.receivers:
+        pytest.skip("aalink is not installed")
+    lines = stage.receivers["link"].with_key("tempo")
+    if not any(line["peers"] for line in lines):
+        pytest.skip("Link peers cannot see each other on this machine's network")
+    for begin, end, tempo in ((FIRST_S, 2.4, 150), (SECOND_S, END_S - 0.3, 180)):
+        within = [li for li in lines if begin + 0.45 < li["at"] - stage.began < end]
+        assert len(within) >= 2
+        for line in within:
+            assert line["tempo"] == pytest.approx(tempo, rel=0.06)
+            assert line["playing"]
+            at = line["at"] - stage.began
+            # The peer woke on the beat: its phase then is next to nothing over a whole beat.
+            on_beat = at - (line["phase"] % 1) * 60 / tempo
+            tick = min(stage.beats, key=lambda t: abs(t.time_s - on_beat))
+            assert abs(tick.time_s - on_beat) < LATE_S
+            assert int(line["phase"]) == tick.position - 1
+    assert not lines[-1]["playing"]
+
+
+# One by one
+
+
+def due(what: Tick | ClockStateChange) -> Due:
+    return Due(what, time.monotonic())
+
+
+def tick(number: int, position: int = 1, jump: bool = False) -> Tick:
+    beat, part = divmod(number, TICKS)
+    return Tick(0.0, beat, part, position, 4, 120.0, 0.9, jump)
+
+
+class Recorder:
+    """A MIDI port that remembers."""
+
+    def __init__(self) -> None:
+        self.messages: list[Any] = []
+
+    def send(self, message: Any) -> None:
+        self.messages.append(message)
+
+    def close(self) -> None:
+        pass
+
+    def kinds(self) -> list[str]:
+        return [m.type for m in self.messages if m.type != "clock"]
+
+
+@pytest.fixture
+def midi(monkeypatch: pytest.MonkeyPatch) -> tuple[MidiOutput, Recorder]:
+    port = Recorder()
+    monkeypatch.setattr("beattrack_runtime.live.outputs.midi.open_port", lambda place: port)
+    output = MidiOutput(parse_output("midi://?notes=no"))
+    output.open()
+    return output, port
+
+
+def test_midi_starts_at_a_first_beat(midi: tuple[MidiOutput, Recorder]) -> None:
+    output, port = midi
+    output.send(due(tick(0, jump=True)))
+    assert port.kinds() == ["start"]
+
+
+def test_midi_waits_for_a_beat_when_ticks_are_missing(midi: tuple[MidiOutput, Recorder]) -> None:
+    output, port = midi
+    for number in (*range(0, 10), *range(15, 30)):
+        output.send(due(tick(number, 1 + number // TICKS, jump=number == 0)))
+    assert port.kinds() == ["start", "stop", "songpos", "continue"]
+    assert port.messages[-8].pos == 4  # the second beat, in sixteenths
+    clocks = sum(m.type == "clock" for m in port.messages)
+    assert clocks == 10 + 6
+
+
+def test_midi_tells_a_new_one_without_losing_a_clock(midi: tuple[MidiOutput, Recorder]) -> None:
+    output, port = midi
+    for number in range(2 * TICKS):
+        # After the first beat the user says that the second is a one.
+        output.send(due(tick(number, 1, jump=number == 0)))
+    assert port.kinds() == ["start", "stop", "songpos", "continue"]
+    (position,) = [m.pos for m in port.messages if m.type == "songpos"]
+    assert position == 16
+    assert sum(m.type == "clock" for m in port.messages) == 2 * TICKS
+
+
+def test_midi_counts_on_beyond_the_longest_song_position(
+    midi: tuple[MidiOutput, Recorder],
+) -> None:
+    output, port = midi
+    output._song_beat = LAST_BEAT - 9
+    for number in range(20 * TICKS):
+        output.send(due(tick(number, number // TICKS % 4 + 1, jump=number == 0)))
+    assert port.kinds() == ["songpos", "continue"]
+    assert sum(m.type == "clock" for m in port.messages) == 20 * TICKS
+
+
+def send_on(output: Output, count: int, wait_s: float = 0.0) -> None:
+    for number in range(count):
+        output.send(due(tick(number * TICKS)))
+        time.sleep(wait_s)
+
+
+def test_cobs_of_every_awkward_payload() -> None:
+    from cobs import cobs
+
+    generator = np.random.default_rng(1)
+    for size in range(1, 60):
+        for payload in (bytes(size), generator.integers(0, 3, size, np.uint8).tobytes(),
+                        generator.integers(0, 256, size, np.uint8).tobytes()):  # fmt: skip
+            packet = frame(payload)
+            assert packet[-1] == 0 and 0 not in packet[:-1]
+            assert cobs.decode(packet[:-1])[:-2] == payload
+
+
+def test_os2l_notices_that_the_receiver_is_gone() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        output = Os2lOutput(parse_output(f"os2l://127.0.0.1:{server.getsockname()[1]}"))
+        output.open()
+        client, _ = server.accept()
+        client.close()
+    time.sleep(0.05)
+    with pytest.raises(ConnectionError, match="closed the connection"):
+        output.send(due(ClockStateChange(ClockState.LOCKED, 0, 0, 0)))
+    output.close()
+
+
+def test_os2l_gives_up_on_a_receiver_that_never_reads() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1024)
+        output = Os2lOutput(parse_output(f"os2l://127.0.0.1:{server.getsockname()[1]}"))
+        output.open()
+        began = time.monotonic()
+        with pytest.raises(TimeoutError):
+            send_on(output, 200_000)
+        assert time.monotonic() - began < 20
+        output.close()
+
+
+def test_osc_notices_that_nobody_listens() -> None:
+    port = free_port(socket.SOCK_DGRAM)
+    output = make_output(parse_output(f"osc://127.0.0.1:{port}"), lambda command, at: None)
+    output.open()
+    with pytest.raises(ConnectionRefusedError):
+        send_on(output, 20, 0.01)
+    output.close()
+
+
+def test_a_midi_pipe_without_a_reader_and_a_missing_port_are_sentences(tmp_path: Path) -> None:
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    output = make_output(parse_output(f"midi://{tmp_path / 'pipe'}"), lambda command, at: None)
+    with pytest.raises(OSError, match="nobody reads"):
+        output.open()
+    output = make_output(parse_output("midi://no such port"), lambda command, at: None)
+    with pytest.raises(OutputError, match="no MIDI"):
+        output.open()
+
+
+def test_link_without_its_binding_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(__import__("sys").modules, "aalink", None)
+    with pytest.raises(OutputError, match="pip install aalink"):
+        make_output(parse_output("link://"), lambda command, at: None)
+
+
+def test_outputs_that_are_not_asked_for_import_nothing() -> None:
+    import subprocess
+    import sys
+
+    code = (
+        "import sys, beattrack_runtime.live.show, beattrack_runtime.live.outputs\n"
+        "print([m for m in ('pythonosc', 'mido', 'rtmidi', 'serial', 'aalink', 'websockets', "
+        "'sounddevice') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_threads_end_with_their_outputs(stage: Stage) -> None:
+    names = {thread.name for thread in threading.enumerate()}
+    assert not names & {delivery.name for delivery in stage.deliveries}
