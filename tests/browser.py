@@ -64,7 +64,7 @@ class Tab:
         assert "exceptionDetails" not in result, result["exceptionDetails"]
         return result["result"].get("value")
 
-    def wait(self, script: str, timeout_s: float = 5) -> Any:
+    def wait(self, script: str, timeout_s: float = 15) -> Any:
         """Wait until an expression is true and return its value."""
         end = time.monotonic() + timeout_s
         while not (value := self.evaluate(script)):
@@ -109,8 +109,10 @@ def browser(folder: Path) -> Iterator[Tab]:
     program = next((found for name in NAMES if (found := shutil.which(name))), None)
     if program is None:
         pytest.skip("there is no Chromium here: apt-get install chromium")
+    # A run that is cut off takes its browser with it.
+    with_me = ["setpriv", "--pdeathsig", "KILL"] if shutil.which("setpriv") else []
     process = subprocess.Popen(
-        [program, *FLAGS[:-1], f"--user-data-dir={folder}", FLAGS[-1]],
+        [*with_me, program, *FLAGS[:-1], f"--user-data-dir={folder}", FLAGS[-1]],
         stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True,
     )  # fmt: skip
     try:

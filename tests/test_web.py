@@ -85,7 +85,7 @@ def status(at: float, **more: Any) -> Due:
     return Due(Status(**values), at)
 
 
-def said(client: ClientConnection, kind: str, timeout_s: float = 3) -> dict[str, Any]:
+def said(client: ClientConnection, kind: str, timeout_s: float = 10) -> dict[str, Any]:
     """Return the next message of a kind."""
     end = time.monotonic() + timeout_s
     while True:
@@ -108,7 +108,7 @@ def ask(client: ClientConnection, kind: str, **values: Any) -> None:
     client.send(json.dumps({"v": 1, "type": kind, **values}))
 
 
-def until(condition: Any, timeout_s: float = 3) -> None:
+def until(condition: Any, timeout_s: float = 10) -> None:
     end = time.monotonic() + timeout_s
     while not condition():
         assert time.monotonic() < end
@@ -411,7 +411,7 @@ def test_a_page_that_does_not_read_holds_up_nobody(monkeypatch: pytest.MonkeyPat
         assert sorted(delays)[30] < 0.2
         waiting = max(len(page._mailbox) for page in server._pages)
         assert waiting <= web.MAILBOX
-        until(lambda: server.pages == 1, 6)  # the deaf one was disconnected
+        until(lambda: server.pages == 1)  # the deaf one was disconnected
         server.send(beat(99, time.monotonic()))
         assert said(client, "beat")["beat"] == 99
 
@@ -453,6 +453,18 @@ def test_opens_again_after_a_close_on_the_same_port(server: Server) -> None:
     assert server.port == port
     with server.connect() as client:
         said(client, "hello")
+
+
+@pytest.mark.parametrize("host", ["::1", "::"])
+def test_addresses_of_version_6(host: str) -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("there is no IPv6 here")
+    with running(host, TOKEN) as server:
+        at = f"http://[::1]:{server.port}/?token={TOKEN}"
+        assert fetch(at)[0] == 200
+        assert "[" not in server.url or host == "::1"
 
 
 def test_a_port_that_is_taken_is_said(server: Server) -> None:

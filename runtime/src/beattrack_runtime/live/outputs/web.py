@@ -99,7 +99,10 @@ class WebOutput:
     def open(self) -> None:
         """Bind and begin to serve. Raises OSError, when the port is taken for example."""
         family = socket.AF_INET6 if ":" in self.host else socket.AF_INET
-        listener = socket.create_server((self.host, self.port), family=family, backlog=32)
+        both = self.host == "::" and socket.has_dualstack_ipv6()
+        listener = socket.create_server(
+            (self.host, self.port), family=family, backlog=32, dualstack_ipv6=both
+        )
         self.port = listener.getsockname()[1]
         ready: Future[None] = Future()
         self._thread = threading.Thread(

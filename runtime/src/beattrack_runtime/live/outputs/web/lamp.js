@@ -55,6 +55,7 @@ class Lamp {
     this.forget();
     this.deltas = [];
     this.lastMs = null;
+    this.frameMs = 16.7; // between two frames
     this.unseen = null; // the flash drawn in the last frame; this frame's start is its time
     this.lit = null; // the flash that glows now
   }
@@ -92,7 +93,8 @@ class Lamp {
       if (this.deltas.length > 15) this.deltas.shift();
     }
     this.lastMs = nowMs;
-    const frameMs = this.deltas.length ? median(this.deltas) : 16.7;
+    if (this.deltas.length) this.frameMs = median(this.deltas);
+    const frameMs = this.frameMs;
     if (this.unseen) {
       this.unseen.shownMs = nowMs;
       this.flashes.push(this.unseen);
@@ -111,6 +113,10 @@ class Lamp {
     this.unseen = { beat: due.beat, position: due.position, dueMs, carried: !!due.carried };
     this.lit = { ...due, dueMs };
     return this.lit;
+  }
+
+  dueWithin(ms, nowMs) {
+    return this.waiting.length > 0 && this.clock.toMs(this.waiting[0].at) - nowMs < ms;
   }
 
   // Brightness of the lamp, 0-1, for a picture seen at `seenMs`.

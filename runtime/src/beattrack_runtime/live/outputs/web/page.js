@@ -39,16 +39,22 @@ function onFrame(nowMs) {
   requestAnimationFrame(onFrame);
   const beat = lamp.frame(nowMs);
   if (beat) showBeat(beat);
-  const glow = calm.matches ? 0 : lamp.brightness(nowMs + 16);
+  const glow = calm.matches ? 0 : lamp.brightness(nowMs + lamp.frameMs);
   const one = lamp.lit !== null && lamp.lit.position === 1;
   $("glow-beat").style.opacity = one ? 0 : glow;
   $("glow-one").style.opacity = one ? glow : 0;
   $("count").classList.toggle("bright", glow > 0.5);
   if (clock.known) applyStates();
-  if (nowMs - drawn.atMs > 45) {
-    drawn.atMs = nowMs;
-    if (clock.known) drawScope($("waves"), past, clock.toS(nowMs));
-  }
+  if (clock.known) showScope(nowMs);
+}
+
+// The lamp comes first: the picture waits while a beat is near, and is drawn less often where
+// the machine does not keep up.
+function showScope(nowMs) {
+  const slow = lamp.frameMs > 25;
+  if (nowMs - drawn.atMs < (slow ? 500 : 70) || lamp.dueWithin(60, nowMs)) return;
+  drawn.atMs = nowMs;
+  drawScope($("waves"), past, clock.toS(nowMs));
 }
 
 // ---- State and numbers ------------------------------------------------------------------------

@@ -26,7 +26,7 @@ function readColours() {
 function line(ink, points, colour, widthPx) {
   ink.strokeStyle = colour;
   ink.lineWidth = widthPx;
-  ink.lineJoin = "round";
+  ink.lineJoin = "bevel";
   ink.beginPath();
   let drawing = false;
   for (const point of points) {
