@@ -103,6 +103,8 @@ class Show:
         assert self._tracker is not None
         now_s = self._tracker.time_s
         if len(block):
+            if self._time.wall(0.0) is None:
+                _log.debug("stream time 0 is %.6f s of the monotonic clock", at_s - now_s)
             self._time.heard(now_s, at_s)
         for time_s, silent in self._silences:
             for event in events:
