@@ -30,6 +30,14 @@ bench: bench-runtime bench-training
 bench-runtime *ARGS: _runtime
     @.venv/bin/python benchmarks/cost.py {{ARGS}}
 
+# What noise, silence, other tempi and songs do to tracker and clock; --load 20 adds a busy machine
+bench-robustness *ARGS: _test-env
+    @.venv-test/bin/python benchmarks/robustness.py {{ARGS}}
+
+# Two hours of audio and 15 minutes in real time: flat memory, no beat lost or doubled (--short: 2 minutes in all)
+soak *ARGS: _test-env
+    @.venv-test/bin/python benchmarks/soak.py {{ARGS}}
+
 # Cost of the trainer alone: speed of preprocessing and of training, share of data loading
 bench-training *ARGS: _test-env
     @.venv-test/bin/python benchmarks/training.py {{ARGS}}

@@ -271,6 +271,7 @@ def live(minutes: float) -> list[tuple[str, float, float]]:
     while player.is_alive():
         samples.append(((time.monotonic() - begun) / seconds, rss_mb(process.pid)))
         time.sleep(min(5.0, seconds / 40))
+    ended_s = time.monotonic()  # what the show says as it ends is no fault
     process.send_signal(signal.SIGINT)
     process.wait(20)
     ended.set()
