@@ -219,10 +219,12 @@ def test_keys_steer(tab: Tab, server: Server) -> None:
     assert pressed - 0.02 <= server.commands[0][1] <= time.monotonic()
     for key, code, number in [
         ("1", "Digit1", 49), ("ArrowUp", "", 38), ("ArrowLeft", "", 37), ("x", "KeyX", 88),
+        ("d", "KeyD", 68), ("H", "KeyH", 72), ("r", "KeyR", 82), ("3", "Digit3", 51),
     ]:  # fmt: skip
         tab.key(key, code, number)
-    until(lambda: len(server.commands) == 4)
-    assert [c.kind for c, _ in server.commands] == ["tap", "one", "double", "halve"]
+    until(lambda: len(server.commands) == 8)
+    kinds = [command.kind for command, _ in server.commands]
+    assert kinds == ["tap", "one", "double", "halve", "double", "halve", "restart", "meter"]
     tab.key("n", "KeyN", 78)
     assert tab.evaluate("document.documentElement.dataset.theme") == "night"
     tab.key("n", "KeyN", 78)

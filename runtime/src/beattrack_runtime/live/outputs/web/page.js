@@ -232,6 +232,9 @@ const KEYS = {
   ArrowRight: "double",
   ArrowDown: "halve",
   ArrowLeft: "halve",
+  d: "double", // as in the terminal
+  h: "halve",
+  r: "restart",
 };
 
 function onKey(event) {
@@ -239,8 +242,10 @@ function onKey(event) {
   const target = event.target.closest("input, select, textarea, button");
   // Fields keep their keys; a button that was reached with the tab key keeps its space bar.
   if (target && (target.tagName !== "BUTTON" || event.key === " ")) return;
-  if (event.key === "n" || event.key === "N") setNight(!isNight());
-  const command = KEYS[event.key];
+  const key = event.key.toLowerCase();
+  if (key === "n") setNight(!isNight());
+  if (/^[2-9]$/.test(key)) send(`meter ${key}`);
+  const command = KEYS[event.key] || KEYS[key];
   if (!command) return;
   event.preventDefault();
   press(document.querySelector(`[data-command=${command}]`), command, event);
