@@ -144,10 +144,10 @@ class WebOutput:
             ):  # fmt: skip
                 ready.set_result(None)
                 await self._stop.wait()
-        except BaseException as error:
+        except Exception as error:  # `open` says it; later the next `send` finds the thread ended
+            QUIET.exception("the server of the live page has ended")
             if not ready.done():
                 ready.set_exception(error)
-            raise
 
     def _publish(self, kind: type, message: str) -> None:
         if kind is not Tick:  # a beat is over soon

@@ -92,7 +92,7 @@ function trim(list, sinceS, most) {
 }
 
 function onStatus(status) {
-  if (!states.length) setState(status.state);
+  if (!connection.toldState) setState(status.state);
   $("bpm").textContent = number(status.tempo_bpm, 1);
   showBar($("confidence"), 100 * status.confidence);
   showBar($("level"), status.level_db === null ? -60 : status.level_db);
@@ -284,6 +284,7 @@ const HANDLERS = {
     // Another process, or a clock that began anew: nothing that is known here holds any more.
     if (message.session === connection.session) return;
     connection.session = message.session;
+    connection.toldState = false;
     lamp.forget();
     for (const list of Object.values(past)) list.length = 0;
     states.length = 0;
@@ -299,6 +300,7 @@ const HANDLERS = {
     past.beats.push({ at: message.at, position: message.position });
   },
   state(message) {
+    connection.toldState = true; // from now on changes count, at their time; a status has no delay
     states.push(message);
     if (states.length > 16) states.shift(); // a page in the background shows none
   },
@@ -308,7 +310,16 @@ const HANDLERS = {
   },
 };
 
-const connection = { pings: new Map(), pingId: 0, heardMs: 0, waitMs: 0, timer: 0 };
+const connection = {
+  session: "",
+  toldState: false,
+  pings: new Map(), // id -> when it was sent
+  pingId: 0,
+  first: 0, // quick pings still to send
+  heardMs: 0,
+  waitMs: 0, // before the next attempt
+  timer: 0,
+};
 
 function showLink(state) {
   const pill = $("link");
