@@ -395,7 +395,7 @@ def test_a_lit_lamp_in_a_picture(tab: Tab, server: Server, tmp_path: Path) -> No
     show(tab, server, width=390, height=844, touch=True)
     assert lamp_colour(tab, tmp_path)[2] < 60
     # Held in the moment of a flash: a picture takes longer than the light.
-    tab.evaluate("beattrack.lamp.brightness = () => 1")
+    tab.evaluate("beattrack.lamp.brightness = () => 1; beattrack.lamp.carry = () => {}; 0")
     server.send(Due(ClockStateChange(ClockState.LOCKED, 0.0, 120.0, 0.9), time.monotonic()))
     server.send(beat(1, time.monotonic() + 0.1))
     tab.wait("Number(document.querySelector('#glow-beat').style.opacity) === 1")
