@@ -182,7 +182,8 @@ def test_silence_puts_the_lamp_out(tab: Tab, server: Server) -> None:
     server.send(Due(ClockStateChange(ClockState.LOCKED, 0.0, 120.0, 0.9), now))
     server.send(beat(6, now + 0.05))
     tab.wait("document.querySelector('#count').textContent === '3'")
-    server.send(Due(ClockStateChange(ClockState.SILENT, 1.0, 120.0, 0.0), now + 0.4))
+    now = time.monotonic()
+    server.send(Due(ClockStateChange(ClockState.SILENT, 1.0, 120.0, 0.0), now + 0.1))
     server.send(beat(7, now + 5))  # taken back by the change of state
     tab.wait("document.querySelector('#state').textContent === 'silent'")
     assert tab.evaluate("document.querySelector('#count').textContent") == "–"
@@ -196,7 +197,7 @@ def test_a_delayed_page_lags_with_its_state_as_well(tab: Tab, server: Server) ->
     now = time.monotonic()
     server.send(Due(ClockStateChange(ClockState.LOCKED, 0.0, 120.0, 0.9), now))
     server.send(beat(6, now + 0.7))
-    server.send(Due(ClockStateChange(ClockState.SILENT, 1.0, 120.0, 0.0), now + 1.0))
+    server.send(Due(ClockStateChange(ClockState.SILENT, 1.0, 120.0, 0.0), now + 1.6))
     server.send(scene(now + 0.1, None, ClockState.SILENT))
     tab.wait("document.querySelector('#bpm').textContent === '–'")
     assert tab.evaluate("document.querySelector('#state').textContent") == "locked"
@@ -230,7 +231,7 @@ def test_keys_steer(tab: Tab, server: Server) -> None:
     pressed = time.monotonic()
     tab.key(" ", "Space", 32, " ")
     until(lambda: len(server.commands) == 1)
-    assert pressed - 0.02 <= server.commands[0][1] <= time.monotonic()
+    assert pressed - 0.2 <= server.commands[0][1] <= time.monotonic()
     for key, code, number in [
         ("1", "Digit1", 49), ("ArrowUp", "", 38), ("ArrowLeft", "", 37), ("x", "KeyX", 88),
         ("d", "KeyD", 68), ("H", "KeyH", 72), ("r", "KeyR", 82), ("3", "Digit3", 51),
