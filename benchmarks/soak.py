@@ -91,6 +91,195 @@ def rss_mb(pid: int) -> float:
 def growth_mb(samples: list[tuple[float, float]]) -> float:
     """Return by how much memory grew from the warm-up to the end: (share of the run, MB) each."""
     early = [mb for at, mb in samples if WARM_UP <= at < WARM_UP + 0.15]
+    late = [mb for at, mb in samples if at >= 0.85]
+    return float(np.median(late) - np.median(early)) if early and late else float("inf")
+
+
+def fast(hours: float) -> list[tuple[str, float, float]]:
+    """Feed stdin as fast as it goes; return (what, value, bound) rows."""
+    wanted = round(hours * 3600 * RATE) * 2
+    process = subprocess.Popen(
+        [*COMMAND, "--stdin", "--rate", str(RATE), "--output", "jsonl", "--output",
+         "osc://127.0.0.1:9"],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    counts = {"beat": 0, "state": 0, "out of order": 0}
+
+    def read() -> None:
+        last = -1.0
+        assert process.stdout is not None
+        for line in process.stdout:
+            event = json.loads(line)
+            counts[event["type"]] += 1
+            if event["type"] == "beat":
+                counts["out of order"] += event["time_s"] <= last
+                last = event["time_s"]
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    sent, samples, begun = 0, [], time.monotonic()
+    assert process.stdin is not None
+    for piece in programme():
+        process.stdin.write(piece[: wanted - sent])
+        sent += len(piece[: wanted - sent])
+        samples.append((sent / wanted, rss_mb(process.pid)))
+        if sent >= wanted:
+            break
+    process.stdin.close()
+    process.wait()
+    reader.join()
+    speed = hours * 3600 / (time.monotonic() - begun)
+    return [
+        ("fast: exit code", process.returncode, 0),
+        ("fast: memory growth, MB", growth_mb(samples), MAX_GROWTH_MB),
+        ("fast: memory at the end, MB", samples[-1][1], float("inf")),
+        ("fast: beats out of order", counts["out of order"], 0),
+        ("fast: times real time", speed, float("inf")),
+        ("fast: beats", counts["beat"], float("inf")),
+    ]
+
+
+@dataclass
+class Heard:
+    """What a receiver got: (monotonic s, state of the show), and when it was not there."""
+
+    beats: list[float] = field(default_factory=list)
+    states: list[tuple[float, str]] = field(default_factory=list)
+    dead: list[tuple[float, float]] = field(default_factory=list)
+
+    def faults(self, begun: float) -> tuple[int, int]:
+        """Return (beats lost, beats doubled), once settled, while it was there."""
+        period = 60 / BPM
+        beats = [at for at in self.beats if at > begun + SETTLE_S]
+        lost = doubled = 0
+        for one, other in itertools.pairwise(beats):
+            away = any(one < end + 2.0 and start - 0.1 < other for start, end in self.dead)
+            doubled += other - one < 0.5 * period
+            if not away:
+                lost += max(0, round((other - one) / period) - 1)
+        return lost, doubled
+
+
+def receive_osc(port: socket.socket, heard: Heard, ended: threading.Event) -> None:
+    """Collect beats and states from OSC."""
+    while not ended.is_set():
+        try:
+            message = OscMessage(port.recv(4096))
+        except TimeoutError:
+            continue
+        if message.address == "/beattrack/beat":
+            heard.beats.append(time.monotonic())
+        elif message.address == "/beattrack/state":
+            heard.states.append((time.monotonic(), message.params[0]))
+
+
+def receive_os2l(port: int, heard: Heard, ended: threading.Event) -> None:
+    """Collect beats from OS2L as lighting software does, but die now and then."""
+    while not ended.is_set():
+        with socket.create_server(("127.0.0.1", port)) as server:
+            server.settimeout(0.2)
+            end = time.monotonic() + DEAD_EVERY_S
+            client = None
+            text = b""
+            while time.monotonic() < end and not ended.is_set():
+                try:
+                    if client is None:
+                        client = server.accept()[0]
+                        client.settimeout(0.2)
+                    data = client.recv(4096)
+                except TimeoutError:
+                    continue
+                if not data:
+                    client = None
+                    continue
+                *lines, text = (text + data).split(b"\n")
+                heard.beats += [time.monotonic() for line in lines if json.loads(line)["evt"]]
+            if client is not None:
+                client.close()
+        gone = time.monotonic()
+        ended.wait(DEAD_S)
+        heard.dead.append((gone, time.monotonic()))
+
+
+def send_music(port: int, seconds: float) -> None:
+    """Send music in real time, in odd pieces; reconnected, it goes on where the clock is."""
+    rng = np.random.default_rng(2)
+    loop = pcm(drums(60 / BPM * 64, BPM))
+    begun = time.monotonic()
+    reconnect = 0.0
+    client: socket.socket | None = None
+    sent = 0  # bytes since begun
+    while (now := time.monotonic() - begun) < seconds:
+        if client is None or now > reconnect:
+            if client is not None:
+                client.close()
+                time.sleep(0.3)
+            client = socket.create_connection(("127.0.0.1", port))
+            client.sendall(f"beattrack-pcm rate={RATE}\n".encode())
+            reconnect = now + RECONNECT_EVERY_S
+            sent = round((time.monotonic() - begun) * RATE) * 2
+        due = round((time.monotonic() - begun) * RATE) * 2
+        while sent < due:
+            size = min(due - sent, int(rng.integers(1, 1500)))
+            at = sent % len(loop)
+            part = loop[at : at + size]
+            client.sendall(part)
+            sent += len(part)
+        time.sleep(0.01)
+    if client is not None:
+        client.close()
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody uses now."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return int(server.getsockname()[1])
+
+
+def live(minutes: float) -> list[tuple[str, float, float]]:
+    """Run a show in real time; return (what, value, bound) rows."""
+    seconds = minutes * 60
+    osc = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    osc.bind(("127.0.0.1", 0))
+    osc.settimeout(0.2)
+    pcm_port, os2l_port = free_port(), free_port()
+    ended = threading.Event()
+    by_osc, by_os2l = Heard(), Heard()
+    process = subprocess.Popen(
+        [*COMMAND, "--listen", f"tcp://127.0.0.1:{pcm_port}", "--rate", str(RATE),
+         "--output", "none", "--output", f"osc://127.0.0.1:{osc.getsockname()[1]}",
+         "--output", f"os2l://127.0.0.1:{os2l_port}", "--output", "osc://127.0.0.1:9"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert process.stderr is not None
+    said: list[str] = []
+    for line in process.stderr:
+        said.append(line)
+        if "Listening to" in line:
+            break
+    threads = [
+        threading.Thread(target=receive_osc, args=(osc, by_osc, ended)),
+        threading.Thread(target=receive_os2l, args=(os2l_port, by_os2l, ended)),
+        threading.Thread(target=lambda: said.extend(process.stderr or [])),
+    ]
+    for thread in threads:
+        thread.start()
+    begun = time.monotonic()
+    player = threading.Thread(target=send_music, args=(pcm_port, seconds))
+    player.start()
+    samples = []
+    while player.is_alive():
+        samples.append(((time.monotonic() - begun) / seconds, rss_mb(process.pid)))
+        time.sleep(min(5.0, seconds / 40))
+    ended_s = time.monotonic()  # what the show says as it ends is no fault
+    process.send_signal(signal.SIGINT)
+    process.wait(20)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    osc.close()
+    lost, doubled = by_osc.faults(begun)
+    lost_os2l, doubled_os2l = by_os2l.faults(begun)
     late = [
         state
         for at, state in by_osc.states
