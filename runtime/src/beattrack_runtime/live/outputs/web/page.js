@@ -37,6 +37,7 @@ function clearBeat() {
 
 function onFrame(nowMs) {
   requestAnimationFrame(onFrame);
+  if (clock.known) applyStates();
   const beat = lamp.frame(nowMs);
   if (beat) showBeat(beat);
   const glow = calm.matches ? 0 : lamp.brightness(nowMs + lamp.frameMs);
@@ -44,7 +45,6 @@ function onFrame(nowMs) {
   $("glow-beat").style.opacity = one ? 0 : glow;
   $("glow-one").style.opacity = one ? glow : 0;
   $("count").classList.toggle("bright", glow > 0.5);
-  if (clock.known) applyStates();
   if (clock.known) showScope(nowMs);
 }
 
