@@ -352,7 +352,7 @@ def check_midi() -> list[Finding]:
 def check_link() -> list[Finding]:
     """Ableton Link, whose binding is an extra."""
     if _module("aalink") is None:
-        remedy = "pip install 'beattrack-runtime[link]' brings it"
+        remedy = "pip install aalink"
         return [Finding("Link", NOTE, "aalink is not installed", remedy)]
     return [Finding("Link", OK, f"aalink {metadata.version('aalink')}")]
 
