@@ -9,6 +9,9 @@ the moment at which a receiver has a beat, by the clock that all processes share
 time is known from the command: with --file it says when the first sample was due; with --mic it is
 fed through a virtual sound card (PulseAudio) from here.
 
+Where the system allows it, command and receivers run at real-time priority: the figures then hold
+on a busy machine as well.
+
 Reported for each song and output: median and 95th percentile of |received - annotated| from the
 first lock on, the share of beats within 70 ms, how long after its first sample the clock locked,
 and for MIDI the jitter of the clock ticks' intervals against a smooth tempo (the median of 49).

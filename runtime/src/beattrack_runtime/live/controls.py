@@ -13,7 +13,6 @@ from beattrack.config import ConfigError
 
 MAX_LENGTH = 200  # characters of a command
 MAX_WAITING = 64  # commands; more in one block are a fault, or an attack
-MAX_AGE_S = 1.0  # a command that was longer on its way did not take the network alone
 MAX_METER = 16
 MIN_BPM, MAX_BPM = 20.0, 400.0  # of DecoderConfig
 # name -> what follows it

@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import logging
 import math
+import os
 import sys
 from collections import deque
 from collections.abc import Sequence
@@ -30,6 +31,7 @@ LOOKAHEAD_S = 0.06  # ticks are given so long before they sound, and before the 
 MAX_GAP_S = 1.5  # audio that does not come for so long: the source gives silence by then
 STATUS_S = 0.1  # between two statuses
 FRAMES = 64  # that one status tells of at most
+_PRIORITY = 5  # among real-time threads, 1-99: sound servers have more
 _SWITCH_S = 0.001  # s for which one Python thread may keep the others waiting
 
 _log = logging.getLogger("beattrack")
@@ -73,6 +75,7 @@ class Show:
         self._status_s = -math.inf  # when the last status was made, monotonic
         self._switch_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
+        self._policy = _hurry()  # before the outputs' threads begin: they inherit it
         for delivery in self.deliveries:
             delivery.start()
         try:
@@ -205,6 +208,23 @@ class Show:
             delivery.join()
             _log.info("%s", _report(delivery))
         sys.setswitchinterval(self._switch_s)
+        if self._policy is not None:
+            with contextlib.suppress(OSError):
+                os.sched_setscheduler(0, *self._policy)
+
+
+def _hurry() -> tuple[int, os.sched_param] | None:
+    """Ask the system to run this thread before ordinary ones; return what it was before, if it did.
+
+    Without the right to (root, CAP_SYS_NICE or an rtprio limit) all stays as it is: then other
+    programs that want the processor may make beats late.
+    """
+    try:
+        before = os.sched_getscheduler(0), os.sched_getparam(0)
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+    except (AttributeError, OSError):  # no such system, or no right
+        return None
+    return before
 
 
 def _report(delivery: Delivery) -> str:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections import deque
 
-SETTLE_S = 1.0  # s of stream in which the first blocks, which may come in a burst, set the time
+SETTLE_S = 3.0  # s of stream in which the first blocks, which may come in a burst, set the time
 WINDOW_S = 1.0  # s over which the earliest arrival counts
 WINDOWS = 120  # of them that the drift is fitted to
 MAX_SLEW = 0.002  # s by which the time moves in a second: too little to be heard
+MAX_HURRY = 0.01  # and towards earlier, where an earlier arrival has proved it to be late
 JUMP_S = 0.1  # a whole window that is off by more is a stream that was broken off and went on
 MIN_DRIFT_S = 10.0  # s of stream before a drift is told
 
@@ -17,7 +18,8 @@ class StreamTime:
 
     A block arrives as soon as its last sample has been heard, or later, never earlier: so the
     earliest arrivals of each second tell the time, and the rest is jitter. A sound card's second is
-    not quite that of the computer; the time follows it by at most ``MAX_SLEW``.
+    not quite that of the computer; the time follows it by at most ``MAX_SLEW``, or ``MAX_HURRY``
+    towards earlier.
     """
 
     def __init__(self) -> None:
@@ -47,7 +49,8 @@ class StreamTime:
         if stream_s >= self._window_end_s:
             self._close_window(stream_s, offset)
         step = MAX_SLEW * max(0.0, passed)
-        self._offset_s += max(-step, min(step, self._goal_s - self._offset_s))
+        hurry = MAX_HURRY * max(0.0, passed)
+        self._offset_s += max(-hurry, min(step, self._goal_s - self._offset_s))
 
     def _open_window(self, stream_s: float, offset: float) -> None:
         self._window_end_s = stream_s + WINDOW_S

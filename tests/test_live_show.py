@@ -1,0 +1,210 @@
+"""The command with live outputs: a song as if live, heard and steered from other processes."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+from pythonosc.udp_client import SimpleUDPClient
+
+from audio_tools import FLUX_COMMAND
+from beattrack_runtime.cli import run
+from beattrack_runtime.live.clock import ClockStateChange, Tick
+from beattrack_runtime.live.controls import CommandQueue, parse
+from beattrack_runtime.live.delivery import Due, Status
+from beattrack_runtime.live.health import Health
+from beattrack_runtime.live.show import Show
+from beattrack_runtime.session import LiveTracker
+from beattrack_runtime.sources import FileSource
+from flux_model import FluxModel, drum_loop
+from live_receivers import Receiver, free_port
+
+RATE = 44100
+
+
+@pytest.fixture(scope="module")
+def song(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, np.ndarray]:
+    """11 s of drums at 120 bpm, and 3 s of silence."""
+    audio, truth = drum_loop(11, 120, RATE, 0.25)
+    path = tmp_path_factory.mktemp("song") / "song.wav"
+    audio = np.concatenate([np.clip(audio / 2, -1, 1), np.zeros(3 * RATE)])
+    soundfile.write(path, audio, RATE)
+    return path, truth
+
+
+def test_a_song_as_if_live_drives_and_is_steered(
+    song: tuple[Path, np.ndarray], tmp_path: Path
+) -> None:
+    path, _ = song
+    port, control, nobody = free_port(socket.SOCK_DGRAM), free_port(socket.SOCK_DGRAM), free_port()
+    osc, midi = Receiver("osc", port), Receiver("midi", tmp_path / "midi")
+    command = [sys.executable, "-c", FLUX_COMMAND, "--file", str(path), "--realtime"]
+    command += ["--output", "jsonl", "--output", f"osc://127.0.0.1:{port}?delay=100"]
+    command += ["--output", f"midi://{tmp_path / 'midi'}", "--output", f"os2l://127.0.0.1:{nobody}"]
+    command += ["--control", f"osc://127.0.0.1:{control}"]
+    process = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+    def steer() -> None:
+        end = time.monotonic() + 30
+        while not osc.lines and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(3.5)
+        SimpleUDPClient("127.0.0.1", control).send_message("/beattrack/control/double", 1)
+
+    helper = threading.Thread(target=steer)
+    helper.start()
+    out, err = process.communicate(timeout=60)
+    helper.join()
+    time.sleep(0.3)
+    osc.close()
+    midi.close()
+    assert process.returncode == 0, err
+    assert "Traceback" not in err
+    # stdout is what it is without live outputs.
+    plain = subprocess.run(
+        [sys.executable, "-c", FLUX_COMMAND, "--file", str(path), "--output", "jsonl"],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert out == plain.stdout and out.count("\n") > 15
+
+    beats = [line for line in osc.lines if line["address"] == "/beattrack/beat"]
+    ons = [line["at"] for line in midi.lines if line.get("message") == "note_on"]
+    at = np.array([line["at"] for line in beats])
+    # The delay of 100 ms lies between the two outputs.
+    apart = [a - min(ons, key=lambda on: abs(on + 0.1 - a)) for a in at]
+    assert np.median(apart) == pytest.approx(0.1, abs=0.03)
+    # Both are on the music, up to the one constant that we do not know here: when it began.
+    phases = np.exp(2j * np.pi * (at / 0.5))
+    spread = np.abs(np.angle(phases / np.mean(phases))) / (2 * np.pi) * 0.5
+    tempi = np.array([line["values"][2] for line in beats])
+    assert np.median(spread[tempi < 150]) < 0.02
+    assert tempi[3] == pytest.approx(120, rel=0.03) and tempi[-1] == pytest.approx(240, rel=0.03)
+    gaps = np.diff(at)
+    assert np.median(gaps[:4]) == pytest.approx(0.5, abs=0.05)
+    assert np.median(gaps[-5:]) == pytest.approx(0.25, abs=0.05)
+    said = [line["values"][0] for line in osc.lines if line["address"] == "/beattrack/state"]
+    assert said[-4:-2] == ["locked", "silent"] or said[-3:-1] == ["locked", "silent"], said
+    kinds = [line["message"] for line in midi.lines if line["message"] in ("continue", "stop")]
+    assert kinds[-1] == "stop"
+    assert f"os2l://127.0.0.1:{nobody}: Connection refused; it is tried again." in err
+    assert f"osc://127.0.0.1:{port}: {len(beats) + len(said)} sent" in err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--output", "osc://127.0.0.1:9"], "give --realtime"),
+        (["--realtime", "--control", "osc://127.0.0.1:9"], "steers live outputs"),
+        (["--realtime", "--output", "ocs://127.0.0.1:9"], "did you mean 'osc'"),
+        (["--realtime", "--output", "text", "--output", "jsonl"], "stdout takes one"),
+        (["--output", "txt"], "it is text, jsonl, beats, none"),
+        (["--realtime", "--output", "midi://?channel=99"], "1-16"),
+        (["--tempo-range", "100-105"], "too narrow"),
+        (["--meter", "0"], "meter"),
+        (["--realtime", "--output", "osc://127.0.0.1:9", "--control", "http://x:1"], "osc://HOST"),
+    ],
+)
+def test_misuse(
+    song: tuple[Path, np.ndarray], arguments: list[str], words: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert run(["--file", str(song[0]), *arguments]) == 2
+    err = capsys.readouterr().err
+    assert words in err and "Traceback" not in err
+
+
+class Collector:
+    """An output that keeps what it gets."""
+
+    name, ahead_s, beats_only = "test://", 0.0, False
+
+    def __init__(self) -> None:
+        self.got: list[Due] = []
+
+    def open(self) -> None:
+        pass
+
+    def send(self, due: Due) -> None:
+        self.got.append(due)
+
+    def close(self) -> None:
+        pass
+
+
+def play(path: Path, block_s: float, commands: dict[float, str]) -> list[Tick | ClockStateChange]:
+    """Run a show over a file as fast as it goes, with a wall clock of our own."""
+    source = FileSource(path, block_s)
+    tracker = LiveTracker(FluxModel(), source.sample_rate)
+    queue = CommandQueue()
+    show = Show([], queue)
+    given: list[Tick | ClockStateChange] = []
+    show._put = lambda what, at_s: (  # type: ignore[method-assign]
+        None if isinstance(what, Status) else given.append(what)
+    )
+    health = Health(source)
+    show.begin(source, tracker, health)
+    tracker.on_frame = show.frame
+    waiting = sorted(commands.items())
+    for block in source.blocks():
+        at_s = 1000.0 + tracker.time_s + len(block) / source.sample_rate
+        while waiting and 1000.0 + waiting[0][0] <= at_s:
+            when_s, text = waiting.pop(0)
+            queue.put(parse(text), 1000.0 + when_s)
+        show.step(block, tracker.push(block), at_s)
+    show.end()
+    show.close()
+    source.close()
+    return given
+
+
+def test_the_same_audio_gives_the_same_ticks_for_every_block_size(
+    song: tuple[Path, np.ndarray],
+) -> None:
+    path, truth = song
+    first = play(path, 0.02, {})
+    ticks = [g for g in first if isinstance(g, Tick)]
+    assert len(ticks) > 24 * 12
+    late = np.array([t.time_s for t in ticks if t.tick == 0 and t.time_s < 10.9])
+    assert np.median(np.abs(late[:, None] - truth).min(axis=1)) < 0.015
+    states = [g.state.value for g in first if isinstance(g, ClockStateChange)]
+    assert states == ["searching", "locked", "silent", "searching"] or states == [
+        "locked", "silent", "searching",
+    ]  # fmt: skip
+    for block_s in (0.005, 0.31):
+        assert play(path, block_s, {}) == first
+
+
+def test_commands_reach_clock_and_tracker(song: tuple[Path, np.ndarray]) -> None:
+    given = play(song[0], 0.02, {5.0: "meter 3", 7.0: "halve", 9.0: "delay nobody 3"})
+    late = [g for g in given if isinstance(g, Tick) and g.time_s > 9]
+    assert {t.beats_per_bar for t in late} == {3}
+    assert all(t.tempo_bpm == pytest.approx(60, rel=0.05) for t in late)
+
+
+def test_a_new_tempo_range_is_searched_while_the_clock_holds(
+    song: tuple[Path, np.ndarray],
+) -> None:
+    given = play(song[0], 0.02, {5.0: "tempo 100 150"})
+    states = [g.state.value for g in given if isinstance(g, ClockStateChange)]
+    assert "holding" in states and "lost" not in states
+    assert states[states.index("holding") + 1] == "locked"
+    ticks = [g for g in given if isinstance(g, Tick)]
+    assert sum(t.jump for t in ticks) == 1
+
+
+def test_restart_forgets_the_pulse(song: tuple[Path, np.ndarray]) -> None:
+    given = play(song[0], 0.02, {5.0: "double", 6.0: "restart"})
+    states = [g.state.value for g in given if isinstance(g, ClockStateChange)]
+    place = states.index("locked")
+    assert states[place : place + 3] == ["locked", "searching", "locked"]
+    late = [g.tempo_bpm for g in given if isinstance(g, Tick) and g.time_s > 9.5]
+    assert late and all(tempo == pytest.approx(120, rel=0.05) for tempo in late)
