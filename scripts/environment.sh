@@ -24,7 +24,7 @@ fi
 system_packages() {
     local missing=() name
     for name in libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins fluidsynth mma \
-        timgm6mb-soundfont; do
+        timgm6mb-soundfont jackd2; do
         dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
     done
     [ ${#missing[@]} -eq 0 ] && return

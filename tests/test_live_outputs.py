@@ -20,7 +20,7 @@ from beattrack_runtime.live.outputs.midi import LAST_BEAT, MidiOutput
 from beattrack_runtime.live.outputs.os2l import Os2lOutput
 from beattrack_runtime.live.outputs.serial import frame
 from beattrack_runtime.live.spec import parse_output
-from live_receivers import Receiver, free_port
+from live_receivers import Receiver, free_port, jack_server
 from test_live_clock import beats
 
 # The performance: 150 bpm from the third of a bar on, silence, 180 bpm from a first on.
@@ -386,3 +386,44 @@ def test_outputs_that_are_not_asked_for_import_nothing() -> None:
 def test_threads_end_with_their_outputs(stage: Stage) -> None:
     names = {thread.name for thread in threading.enumerate()}
     assert not names & {delivery.name for delivery in stage.deliveries}
+
+
+def test_midi_through_a_virtual_port_that_others_connect_to() -> None:
+    """python-rtmidi on both sides, through JACK: without a sound card ALSA has no sequencer."""
+    import rtmidi
+
+    if rtmidi.API_UNIX_JACK not in rtmidi.get_compiled_api():
+        pytest.skip("python-rtmidi was built without JACK")
+    if Path("/dev/snd/seq").exists():
+        pytest.skip("ALSA's sequencer is taken here, not JACK")
+    with jack_server():
+        receiver = Receiver("jack", "beattrack")
+        delivery = Delivery(make_output(parse_output("midi://"), lambda command, at: None))
+        delivery.start()
+        end = time.monotonic() + 10
+        while not receiver.with_key("connected") and time.monotonic() < end:
+            time.sleep(0.05)
+        time.sleep(0.2)
+        clock = BeatClock()
+        for event in beats(150, 0.1, 2.0):
+            clock.event(event)
+        given = clock.advance(2.0)
+        clock.restart(2.0)
+        given += clock.advance(2.0)
+        began = time.monotonic() + 0.1
+        for what in given:
+            delivery.put(what, began + what.time_s)
+        time.sleep(2.4)
+        delivery.stop()
+        delivery.join()
+        time.sleep(0.2)
+        receiver.close()
+    messages = receiver.with_key("message")
+    assert delivery.health().dropped == 0
+    clocks = [m["at"] for m in messages if m["message"] == "clock"]
+    assert len(clocks) == sum(isinstance(g, Tick) for g in given) > 40
+    assert np.median(np.diff(clocks)) == pytest.approx(0.4 / TICKS, rel=0.15)
+    assert [m["message"] for m in messages if m["message"] in ("start", "stop")] == [
+        "start",
+        "stop",
+    ]
