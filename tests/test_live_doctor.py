@@ -27,7 +27,7 @@ def finding(check: Any) -> Finding:
 
 
 def test_a_sound_card_is_opened_and_heard(tmp_path: Path) -> None:
-    audio, _ = drum_loop(20, 240, RATE)
+    audio, _ = drum_loop(60, 240, RATE)
     with sound_server(tmp_path) as server, playing(server, audio):
         result = subprocess.run(
             [sys.executable, "-m", "beattrack_runtime", "--doctor", "--output", "json"],
