@@ -4,6 +4,8 @@ import pytest
 
 from beattrack.config import DecoderConfig
 from beattrack.decoding import BarPointerFilter
+from beattrack.events import TrackerState
+from beattrack.gate import Gate
 from beattrack.statespace import build_state_space
 from beattrack.tracker import BeatReporter
 
@@ -63,7 +65,7 @@ def test_steady_tempo_is_found_on_time_between_frames(bpm):
 @pytest.mark.parametrize(("meter", "bpm"), [(2, 100), (3, 140), (4, 120), (6, 190)])
 def test_meter_and_downbeats(meter, bpm):
     truth = np.arange(0.3, 40, 60 / bpm)
-    config = DecoderConfig(tempo_spread=5)
+    config = DecoderConfig(tempo_spread=5, beats_per_bar=(2, 3, 4, 6))
     found = [e for e in decode(pulse(truth, 40), pulse(truth[::meter], 40), config)
              if e.time_s > 12]  # fmt: skip
     assert {e.beats_per_bar for e in found} == {meter}
@@ -185,3 +187,37 @@ def test_without_tempo_classes_there_is_no_evidence():
     assert [first.step(0.3, 0.1, empty) for _ in range(9)] == [
         second.step(0.3, 0.1) for _ in range(9)
     ]
+
+
+def test_evidence_tells_a_pulse_from_none():
+    """Applause has a likeliest pulse, too; only a pulse that recurs explains its frames better."""
+    rng = np.random.default_rng(5)
+
+    def mean_evidence(beat):
+        tracked = BarPointerFilter(DecoderConfig(), 50.0)
+        found = [tracked.step(float(p), 0.4 * float(p)).evidence for p in beat]
+        return float(np.mean(found[300:]))
+
+    steady = np.full(1500, 0.02)
+    steady[10::25] = 0.7
+    claps = np.full(1500, 0.02)
+    claps[rng.choice(1500, 60, replace=False)] = 0.7  # as many, anywhere
+    assert mean_evidence(steady) > 0.03
+    assert mean_evidence(np.full(1500, 0.02)) < -0.005
+    assert mean_evidence(claps) < mean_evidence(steady) - 0.05
+
+
+def test_the_gate_asks_for_evidence():
+    gate = Gate(50.0)
+    for _ in range(500):
+        gate.step(1.0, 1.0, -0.005)
+    assert gate.state is TrackerState.SEARCHING
+    for _ in range(300):
+        gate.step(1.0, 1.0, 0.05)
+    assert gate.state is TrackerState.LOCKED
+    for _ in range(60):  # a break of a second does no harm
+        gate.step(1.0, 1.0, -0.02)
+    assert gate.state is TrackerState.LOCKED
+    for _ in range(400):
+        gate.step(1.0, 1.0, -0.02)
+    assert gate.state is TrackerState.LOST

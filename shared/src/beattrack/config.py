@@ -183,7 +183,7 @@ class DecoderConfig(Config):
 
     min_bpm: float = 55.0
     max_bpm: float = 215.0
-    beats_per_bar: tuple[int, ...] = (2, 3, 4, 6)
+    beats_per_bar: tuple[int, ...] = (3, 4)
     tempo_change: float = 80.0  # lambda of exp(-lambda * |ratio - 1|) at a beat
     tempo_centre_bpm: float = 115.0  # centre of the log-normal tempo prior
     tempo_spread: float = 0.7  # its standard deviation in octaves

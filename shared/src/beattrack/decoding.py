@@ -31,6 +31,7 @@ class Estimate(NamedTuple):
     phase: float  # beats since the last beat, 0-1
     period: float  # frames per beat
     confidence: float  # 0-1, probability of this reading of tempo and phase
+    evidence: float  # log of how much likelier this frame is with a pulse than without any
 
 
 class BarPointerFilter:
@@ -177,7 +178,7 @@ class BarPointerFilter:
         phase = float(space.phase[best]) + float(weight @ away) / total
         period = math.exp(float(weight @ self._log_period[row]) / total)
         self._reading = row, near, away, best, phase
-        return Estimate(phase % 1.0, period, min(total, 1.0))
+        return Estimate(phase % 1.0, period, min(total, 1.0), math.log(self._total))
 
     def bar(self) -> NDArray[np.float32]:
         """Return the belief in each slot for the beat before the last estimate, float32 [slots].

@@ -212,7 +212,8 @@ class BeatTracker:
             energy = float(np.dot(samples, samples))
         activations = self._model.step(self._features.push(samples))
         beat, downbeat = float(activations.beat[0]), float(activations.downbeat[0])
-        self._estimate = self._filter.step(beat, downbeat, activations.tempo[0])
+        estimate = self._filter.step(beat, downbeat, activations.tempo[0])
+        self._estimate = estimate
         frame, self._frame = self._frame, self._frame + 1
         now_s = self._frame / self._fps + self._input_delay_s
         if self.on_frame is not None:
@@ -220,12 +221,13 @@ class BeatTracker:
             self.on_frame(at, beat, downbeat)
         events: list[Event] = []
         silent = self._gate.silent
-        changed = self._gate.step(energy / len(samples), self._estimate.confidence)
+        power = energy / len(samples)
+        changed = self._gate.step(power, estimate.confidence, estimate.evidence)
         if silent is not self._gate.silent and self.on_silence is not None:
             self.on_silence(now_s, not silent)
         if changed:
             events.append(StateChange(self._gate.state, now_s, self._gate.confidence))
-        found = self._reporter.step(frame, now_s, self._estimate)
+        found = self._reporter.step(frame, now_s, estimate)
         if found is not None and self._gate.state is TrackerState.LOCKED:
             events.append(found)
         return events

@@ -62,7 +62,7 @@ def follow(network: BeatNetwork, frames: Tensor, beats: Tensor, name: str, fps: 
     reported = []
     for t in range(len(beat)):
         estimate = bar.step(float(beat[t]), float(downbeat[t]), tempo[t])
-        gate.step(1.0, estimate.confidence)
+        gate.step(1.0, estimate.confidence, estimate.evidence)
         event = reporter.step(t, (t + 1) / fps, estimate)
         if event is not None and gate.state is TrackerState.LOCKED:
             reported.append((event.time_s, event.position))
