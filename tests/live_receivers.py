@@ -69,7 +69,7 @@ def jack_server() -> Iterator[None]:
     """Run a JACK server without a sound card; skip where that is impossible."""
     if shutil.which("jackd") is None:
         pytest.skip("jackd2 is not installed")
-    command = ["jackd", "--no-realtime", "-d", "dummy", "-r", "48000", "-p", "64"]
+    command = ["jackd", "--no-realtime", "-d", "dummy", "-r", "48000", "-p", "256"]
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         time.sleep(1.0)

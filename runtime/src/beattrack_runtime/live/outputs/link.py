@@ -82,12 +82,13 @@ class LinkOutput:
         tempo = min(max(tick.tempo_bpm, MIN_BPM), MAX_BPM)
         place = (tick.position - 1 + late_s * tempo / 60) % quantum
         error = (place - link.phase + quantum / 2) % quantum - quantum / 2  # we are ahead by
-        if tick.jump or abs(error) > FORCE_BEATS:
-            link.force_beat(place)
-        elif abs(error) > CLOSE_BEATS:
+        force = tick.jump or abs(error) > FORCE_BEATS
+        if not force and abs(error) > CLOSE_BEATS:
             tempo *= 1 + max(-MAX_CORRECT, min(MAX_CORRECT, CORRECT * error))
         if abs(link.tempo - tempo) >= TEMPO_STEP:
             link.tempo = tempo
+        if force:  # last: what is changed right after may be reckoned from the state before
+            link.force_beat(place)
 
     def close(self) -> None:
         """Leave the session."""

@@ -58,9 +58,9 @@ class OscOutput:
 
     def _message(self, address: str, *values: int | float | str) -> None:
         builder = OscMessageBuilder(f"{self._prefix}/{address}")
-        kinds = {int: "i", float: "f", str: "s"}
         for value in values:
-            builder.add_arg(value, kinds[type(value)])
+            kind = "i" if isinstance(value, int) else "s" if isinstance(value, str) else "f"
+            builder.add_arg(value, kind)
         if self._socket is None:
             raise ConnectionError("not connected")
         self._socket.send(builder.build().dgram)
