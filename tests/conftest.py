@@ -1,6 +1,9 @@
-"""What all tests share: how often those that go by the clock on the wall are tried."""
+"""What all tests share: further tries for those that go by the clock, and no log left over."""
 
 from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
 
 import pytest
 
@@ -17,3 +20,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.stem in BY_THE_CLOCK:
             item.add_marker(pytest.mark.flaky(reruns=2, reruns_delay=2))
+
+
+@pytest.fixture(autouse=True)
+def _log_as_it_was() -> Iterator[None]:
+    """Give the log back: the command, when run within a test, sends it to the terminal."""
+    log = logging.getLogger("beattrack")
+    handlers, level, propagate = log.handlers[:], log.level, log.propagate
+    yield
+    log.handlers, log.propagate = handlers, propagate
+    log.setLevel(level)

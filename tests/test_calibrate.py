@@ -144,7 +144,9 @@ def test_clicks_through_a_sound_card(tmp_path: Path) -> None:
     assert found, result.stdout
     assert abs(float(found[1])) < 30  # the card knows its buffer, and there is no air
     assert float(found[2]) < 1.5
-    assert f"?delay={round(-float(found[1]))}" in result.stdout or abs(float(found[1])) < 1
+    proposed = re.search(r"\?delay=(-?\d+)", result.stdout)
+    if abs(float(found[1])) >= 1:
+        assert proposed is not None and abs(int(proposed[1]) + float(found[1])) <= 0.6
 
 
 def test_taps_to_a_lamp_in_another_thread(

@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import soundfile
 
+from beattrack_runtime.live.spec import parse_output
 from flux_model import drum_loop
 from test_mic import RATE, microphone  # noqa: F401 (a fixture)
 
@@ -34,11 +35,28 @@ LIVE = [
 ]
 
 
+OUTPUTS = [
+    ".venv/bin/beattrack --mic --output web://127.0.0.1:8080 "
+    "--output osc://127.0.0.1:9000?delay=-20 --output midi://",
+    ".venv/bin/beattrack --file song.mp3 --realtime --output web://",
+]
+
+
 def test_no_command_is_left_out():
     tracking = [TRACK, ".venv/bin/beattrack --list-devices", *LIVE]
-    assert [DEMO, "just test", *tracking, "just pipeline"] == COMMANDS
+    driving = [*OUTPUTS, ".venv/bin/beattrack --doctor"]
+    assert [DEMO, "just test", *tracking, *driving, "just pipeline"] == COMMANDS
     # `just test` is what runs this test; `pip install rust-just` must have come before it.
     # `just pipeline` is run by test_pipeline.py, in a smaller size.
+
+
+@pytest.mark.parametrize("command", OUTPUTS)
+def test_the_live_outputs_named_are_outputs(command):
+    """They are driven in test_live_outputs.py and test_web.py; here, that they are called so."""
+    given = command.split()
+    outputs = [parse_output(w) for w, before in zip(given[1:], given, strict=False)
+               if before == "--output"]  # fmt: skip
+    assert len(outputs) == command.count("--output") > 0
 
 
 @pytest.fixture(scope="module")
