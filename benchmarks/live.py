@@ -148,14 +148,13 @@ class Performance:
                 break
         time.sleep(0.5)
         stop = threading.Event()
-        began = time.monotonic()
         player = threading.Thread(target=self.mic.play, args=(audio.mean(axis=1), stop))
         player.start()
         time.sleep(len(audio) / RATE)
         process.send_signal(signal.SIGINT)
         stop.set()
         player.join()
-        return began
+        return float(self.mic.began_s)
 
     def _heard(self, kind: str, began: float) -> Heard:
         lines = self.receivers[kind].lines

@@ -315,6 +315,14 @@ def test_the_user_sets_the_one() -> None:
     assert len(after) == 6
 
 
+def test_the_user_gives_the_meter_back() -> None:
+    commands = [(4.6, "meter 3"), (10.6, "meter 0")]
+    ticks = beat_ticks(run(beats(120, 1.0, 20), 20, commands=commands))
+    assert {t.beats_per_bar for t in ticks if 6.0 < t.time_s < 10.0} == {3}
+    assert {t.beats_per_bar for t in ticks if t.time_s > 12.0} == {4}
+    assert all(t.position == round((t.time_s - 1.0) / 0.5) % 4 + 1 for t in ticks if t.time_s > 12)
+
+
 def test_the_user_sets_the_meter() -> None:
     given = run(beats(120, 1.0, 20), 20, commands=[(8.6, "meter 3")])
     after = [t for t in beat_ticks(given) if t.time_s > 9]

@@ -125,13 +125,14 @@ def test_meter_and_tempo_range() -> None:
 def test_commands() -> None:
     assert parse("tap") == Command("tap")
     assert parse(" meter  3 ") == Command("meter", (3.0,))
+    assert parse("meter 0") == Command("meter", (0.0,))  # as the tracker hears it
     assert parse("tempo 80 160") == Command("tempo", (80.0, 160.0))
     assert parse("delay osc://h:1 -20") == Command("delay", (-20.0,), "osc://h:1")
 
 
 @pytest.mark.parametrize(
     "text",
-    ["", "tapp", "tap 1", "meter", "meter 0", "meter 17", "meter 2.5", "meter nan", "tempo 80",
+    ["", "tapp", "tap 1", "meter", "meter -1", "meter 17", "meter 2.5", "meter nan", "tempo 80",
      "tempo 80 81", "tempo 10 100", "tempo 100 1e9", "delay x", "delay x 5000", "x" * 300,
      "meter \ud800", "__import__('os')"],
 )  # fmt: skip

@@ -29,6 +29,7 @@ class Microphone:
     fifo: Path
     socket: Path
     environment: dict[str, str]
+    began_s: float = 0.0  # when the first sample of what is played was due, monotonic
 
     def pull_out(self) -> None:
         """Take the microphone away, as if unplugged."""
@@ -49,16 +50,21 @@ class Microphone:
         subprocess.run(["pactl", *words], env=self.environment, check=True, capture_output=True)
 
     def play(self, audio: np.ndarray, stop: threading.Event) -> None:
-        """Feed audio, float32 [n] at RATE, in real time; silence follows until ``stop``."""
+        """Feed audio, float32 [n] at RATE, in real time; silence follows until ``stop``.
+
+        A chunk goes in when its last sample is due, as a sound card would give it.
+        """
         pcm = (np.clip(audio, -1, 1) * 32767).astype("<i2")
         size = round(CHUNK_S * RATE)
         pipe = os.open(self.fifo, os.O_WRONLY | os.O_NONBLOCK)
         try:
-            began = time.monotonic()
+            began = self.began_s = time.monotonic()
             number = 0
             while not stop.is_set():
                 chunk = pcm[number * size : (number + 1) * size]
                 chunk = np.pad(chunk, (0, size - len(chunk)))
+                number += 1
+                time.sleep(max(0.0, began + number * CHUNK_S - time.monotonic()))
                 try:
                     os.write(pipe, chunk.tobytes())
                 except OSError as error:
@@ -66,8 +72,6 @@ class Microphone:
                         return
                     if error.errno != errno.EAGAIN:  # a full pipe: the server is behind
                         raise
-                number += 1
-                time.sleep(max(0.0, began + number * CHUNK_S - time.monotonic()))
         finally:
             os.close(pipe)
 

@@ -161,7 +161,7 @@ class BeatClock:
         elif command.kind == "one" and self.state in RUNNING:
             self._origin, self._one_chosen = round(self._phase(now_s)), True
         elif command.kind == "meter":
-            self._meter = self._meter_chosen = int(min(max(command.numbers[0], 1), MAX_METER))
+            self._choose_meter(int(min(max(command.numbers[0], 0), MAX_METER)))
 
     def restart(self, time_s: float) -> None:
         """Forget the pulse and what the user chose; beats are counted on."""
@@ -347,6 +347,12 @@ class BeatClock:
                 self._origin = int(first)
 
     # What the user steers
+
+    def _choose_meter(self, beats: int) -> None:
+        """Count bars of so many beats; 0: as the tracker counts, from its next beat on."""
+        self._meter_chosen = beats or None
+        self._meter = beats or self._meter
+        self._one_chosen = self._one_chosen and beats > 0
 
     def _scale(self, factor: float) -> None:
         """Run with so many beats to one of the tracker's, from the next fitting beat on."""

@@ -27,7 +27,8 @@ class Command:
     """One thing that the user asked for; made by `parse`."""
 
     kind: str  # of KINDS
-    numbers: tuple[float, ...] = ()  # meter: N; tempo: LOW, HIGH in bpm; delay: MS
+    # meter: N, 0 for the tracker's own; tempo: LOW, HIGH in bpm; delay: MS
+    numbers: tuple[float, ...] = ()
     output: str = ""  # delay: the output's name
 
 
@@ -51,7 +52,7 @@ def parse(text: str) -> Command:
     if len(words) != len(usage):
         raise ConfigError(f"The command is '{' '.join([kind, *usage])}'.")
     if kind == "meter":
-        return Command(kind, (_number(kind, words[0], 1, MAX_METER, whole=True),))
+        return Command(kind, (_number(kind, words[0], 0, MAX_METER, whole=True),))
     if kind == "tempo":
         low, high = (_number(kind, word, MIN_BPM, MAX_BPM) for word in words)
         if high < 1.2 * low:

@@ -15,9 +15,13 @@ from beattrack_runtime.live.controls import Command, parse
 
 KEYS = {
     " ": "tap", "t": "tap", "d": "double", "*": "double", "h": "halve", "/": "halve",
-    "1": "one", "r": "restart", **{str(n): f"meter {n}" for n in range(2, 10)},
+    "1": "one", "r": "restart", "0": "meter 0",
+    **{str(n): f"meter {n}" for n in range(2, 10)},
 }  # fmt: skip
-HELP = "Keys: space taps, d doubles, h halves, 1 sets the one, 2-9 the beats of a bar, r restarts."
+HELP = (
+    "Keys: space taps, d doubles, h halves, 1 sets the one, 2-9 the beats of a bar, 0 as heard, "
+    "r restarts."
+)
 _POLL_S = 0.2
 
 _log = logging.getLogger("beattrack")

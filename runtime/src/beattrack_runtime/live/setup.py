@@ -6,9 +6,9 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from beattrack.config import ConfigError, DecoderConfig
+from beattrack.config import ConfigError, DecoderConfig, require
 from beattrack_runtime.errors import MisuseError
-from beattrack_runtime.live.controls import parse
+from beattrack_runtime.live.controls import MAX_METER, parse
 from beattrack_runtime.live.spec import OutputSpec, is_live, parse_host, parse_output
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def read_request(
             raise MisuseError(f"--output '{name}' is given twice.")
     try:
         if meter is not None:
-            parse(f"meter {meter}")
+            require(1 <= meter <= MAX_METER, "meter", meter, f"a whole number of 1 to {MAX_METER}")
         if tempo_range is not None:
             parse("tempo " + " ".join(tempo_range.replace("-", " ").split()))
     except ConfigError as error:

@@ -215,6 +215,7 @@ function prepareSteering() {
   for (const button of document.querySelectorAll("[data-command]"))
     onPress(button, button.dataset.command);
   const meter = $("meter");
+  meter.add(new Option("as heard", "0"));
   for (let beats = 1; beats <= 16; beats++) meter.add(new Option(String(beats), String(beats)));
   meter.value = "4";
   meter.addEventListener("change", () => send(`meter ${meter.value}`));
@@ -244,7 +245,7 @@ function onKey(event) {
   if (target && (target.tagName !== "BUTTON" || event.key === " ")) return;
   const key = event.key.toLowerCase();
   if (key === "n") setNight(!isNight());
-  if (/^[2-9]$/.test(key)) send(`meter ${key}`);
+  if (/^[02-9]$/.test(key)) send(`meter ${key}`);
   const command = KEYS[event.key] || KEYS[key];
   if (!command) return;
   event.preventDefault();
