@@ -75,7 +75,7 @@ class Show:
         self._status_s = -math.inf  # when the last status was made, monotonic
         self._switch_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
-        self._policy = _hurry()  # before the outputs' threads begin: they inherit it
+        self._policy = hurry()  # before the outputs' threads begin: they inherit it
         for delivery in self.deliveries:
             delivery.start()
         try:
@@ -208,12 +208,10 @@ class Show:
             delivery.join()
             _log.info("%s", _report(delivery))
         sys.setswitchinterval(self._switch_s)
-        if self._policy is not None:
-            with contextlib.suppress(OSError):
-                os.sched_setscheduler(0, *self._policy)
+        relax(self._policy)
 
 
-def _hurry() -> tuple[int, os.sched_param] | None:
+def hurry() -> tuple[int, os.sched_param] | None:
     """Ask the system to run this thread before ordinary ones; return what it was before, if it did.
 
     Without the right to (root, CAP_SYS_NICE or an rtprio limit) all stays as it is: then other
@@ -225,6 +223,13 @@ def _hurry() -> tuple[int, os.sched_param] | None:
     except (AttributeError, OSError):  # no such system, or no right
         return None
     return before
+
+
+def relax(policy: tuple[int, os.sched_param] | None) -> None:
+    """Undo `hurry`, which returned ``policy``."""
+    if policy is not None:
+        with contextlib.suppress(OSError):
+            os.sched_setscheduler(0, *policy)
 
 
 def _report(delivery: Delivery) -> str:
