@@ -49,7 +49,7 @@ def test_another_tempo_is_followed(model: ActivationModel) -> None:
     assert (np.diff(times) > 0).all()
 
 
-@pytest.mark.parametrize("gap_s", [0.3, 1.2])
+@pytest.mark.parametrize("gap_s", [0.5, 1.0])  # whole beats: the music goes on in step
 def test_ticks_go_on_while_no_audio_comes(gap_s: float) -> None:
     """A source that stalls gives empty blocks; what was missed then comes at once, as silence."""
     audio, _ = drum_loop(8, 120, RATE)

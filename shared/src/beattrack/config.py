@@ -184,16 +184,17 @@ class DecoderConfig(Config):
     min_bpm: float = 55.0
     max_bpm: float = 215.0
     beats_per_bar: tuple[int, ...] = (3, 4)
-    tempo_change: float = 80.0  # lambda of exp(-lambda * |ratio - 1|) at a beat
+    tempo_change: float = 50.0  # lambda of exp(-lambda * |ratio - 1|) at a beat
     tempo_centre_bpm: float = 115.0  # centre of the log-normal tempo prior
     tempo_spread: float = 0.7  # its standard deviation in octaves
-    beat_gain: float = 10.0  # factor on the odds of a beat
-    beat_power: float = 0.7  # exponent of the odds of a beat: how far the activation is trusted
-    tempo_power: float = (
-        0.005  # exponent, each frame, of the model's tempo probabilities; 0 ignores them
-    )
+    prior_power: float = 0.015  # exponent, each frame, of that prior; 0: it counts once
+    # Odds of a beat against those of a typical beat of the music at hand: factor and exponent.
+    beat_gain: float = 15.0
+    beat_power: float = 0.9
+    # Exponent, each frame, of the model's tempo probabilities; 0 ignores them.
+    tempo_power: float = 0.0075
     downbeat_power: float = 0.6  # the same for a downbeat among beats; 0 ignores downbeats
-    downbeat_share: float = 0.4  # share of downbeats that speaks neither for nor against one
+    downbeat_share: float = 0.5  # share of downbeats that speaks neither for nor against one
     offset_s: float = 0.0  # added to every beat time: the model's bias on development data
     ahead_s: float = 0.02  # a beat is reported once it is expected within this time
 
@@ -219,6 +220,7 @@ class DecoderConfig(Config):
         require(0.05 <= self.tempo_spread <= 100, "tempo_spread", self.tempo_spread, "0.05-100")
         require(1e-3 <= self.beat_gain <= 1e3, "beat_gain", self.beat_gain, "0.001-1000")
         require(0 < self.beat_power <= 10, "beat_power", self.beat_power, "above 0, at most 10")
+        require(0 <= self.prior_power <= 1, "prior_power", self.prior_power, "0-1")
         require(0 <= self.tempo_power <= 1, "tempo_power", self.tempo_power, "0-1")
         require(0 <= self.downbeat_power <= 10, "downbeat_power", self.downbeat_power, "0-10")
         require(

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beattrack.config import DecoderConfig
+from beattrack.level import ActivationLevel
 from beattrack.statespace import build_state_space
 
 # How far from the likeliest state another may lie and still count as the same reading of the
@@ -20,6 +21,9 @@ TEMPO_WIDTH = 0.03  # octaves, standard deviation: tempo classes this near speak
 TEMPO_CLIP = 0.02  # of the likeliest tempo's probability: a tempo is never ruled out
 CLIP = 1e-3  # activations are kept this far from 0 and 1
 SHARE_CLIP = 0.02  # and the share of downbeats among beats this far
+# How much likelier a frame is with a beat than without, as the evidence for a pulse weighs it: a
+# factor on the odds and their exponent. Unlike the filter's own likelihood it does not adapt.
+EVIDENCE_GAIN, EVIDENCE_POWER = 10.0, 0.7
 
 
 _Reading = tuple[slice, NDArray[np.bool_], NDArray[np.float32], int, float]
@@ -52,7 +56,8 @@ class BarPointerFilter:
         )
         self.space = build_state_space(config, fps)
         space = self.space
-        self._no_evidence = np.ones(len(space.periods), dtype=np.float32)
+        lean = (space.prior / space.prior.max()) ** config.prior_power
+        self._lean: NDArray[np.float32] = lean.astype(np.float32)
         self._tails = np.concatenate([space.ends - 1, space.ends])
         self._downbeat = space.slot_position[:, None] == 1
         log_period = np.log(space.periods)
@@ -69,6 +74,7 @@ class BarPointerFilter:
         self._slot_change = np.ascontiguousarray(space.slot_change.T)
         self._tempo_change = space.tempo_change * np.float32(1 - NEW_PULSE)
         self._over_slots = np.ones(len(first), dtype=np.float32)  # sums them, as a product
+        self._level = ActivationLevel(fps)
         self.reset()
 
     def reset(self) -> None:
@@ -84,6 +90,7 @@ class BarPointerFilter:
         # of the last estimate: its row, which states are near, how far each is, the likeliest
         # state, and the refined phase, not wrapped
         self._reading: _Reading | None = None
+        self._level.reset()
 
     def step(
         self, beat: float, downbeat: float, tempo: NDArray[np.float32] | None = None
@@ -108,29 +115,35 @@ class BarPointerFilter:
         leaving = tails[:, 1] + leave_early
         entering = self._slot_change @ leaving @ self._tempo_change
         entering += self._new_pulse
-        entering *= self._beat_likelihood(beat, downbeat)
+        beat = min(max(beat, CLIP), 1 - CLIP)
+        odds = beat / (1 - beat)
+        due = float(entering.sum())  # how surely a beat was expected in this frame
+        entering *= self._beat_likelihood(odds, downbeat / beat)
         np.multiply(old[:, :-1], scale.take(space.tempo_of[:-1]), out=new[:, 1:])
         new[:, space.ends] = before_end - leave_early
         new[:, space.starts] = entering
         marginal = self._over_slots @ new
         self._total = np.add.reduce(marginal)
         self._belief, self._spare = new, old
-        return self._read(marginal / self._total)
+        due /= max(float(self._total) - float(entering.sum()) + due, 1e-30)
+        evidence = math.log(1 - due + due * EVIDENCE_GAIN * odds**EVIDENCE_POWER)
+        return self._read(marginal / self._total, evidence)
 
     def _tempo_likelihood(self, tempo: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """Return the likelihood of each tempo of the states up to a factor, float32 [tempi]."""
         if tempo is None or not len(tempo):
-            return self._no_evidence
+            return self._lean
         if self._window is None or self._window[0] != len(tempo):
             self._window = len(tempo), *self._tempo_window(len(tempo))
         _, classes, weights, starts = self._window
         share: NDArray[np.float32] = np.add.reduceat(tempo.take(classes) * weights, starts)
         most = share.max()
         if not 0 < most < np.inf:  # also of NaN
-            return self._no_evidence
+            return self._lean
         share /= most
         np.maximum(share, TEMPO_CLIP, out=share)
         share **= self.config.tempo_power
+        share *= self._lean
         return share
 
     def _tempo_window(
@@ -151,18 +164,22 @@ class BarPointerFilter:
         sums = np.maximum(np.add.reduceat(weights, starts), np.finfo(np.float32).tiny)
         return which, (weights / sums[tempo]).astype(np.float32), starts
 
-    def _beat_likelihood(self, beat: float, downbeat: float) -> NDArray[np.float32]:
-        """Return the likelihood of a beat of each slot relative to no beat, float32 [slots, 1]."""
+    def _beat_likelihood(self, odds: float, share: float) -> NDArray[np.float32]:
+        """Return the likelihood of a beat of each slot relative to no beat, float32 [slots, 1].
+
+        A frame that looks like no beat says nothing against one: music leaves beats out.
+        """
         config = self.config
-        beat = min(max(beat, CLIP), 1 - CLIP)
-        share = min(max(downbeat / beat, SHARE_CLIP), 1 - SHARE_CLIP)
-        ratio = config.beat_gain * (beat / (1 - beat)) ** config.beat_power
+        log_odds = math.log(odds)
+        above = log_odds - self._level.step(log_odds)
+        ratio = max(1.0, config.beat_gain * math.exp(config.beat_power * above))
+        share = min(max(share, SHARE_CLIP), 1 - SHARE_CLIP)
         expected = config.downbeat_share
         plain = ratio * ((1 - share) / (1 - expected)) ** config.downbeat_power
         first = ratio * (share / expected) ** config.downbeat_power
         return np.where(self._downbeat, np.float32(first), np.float32(plain))
 
-    def _read(self, marginal: NDArray[np.float32]) -> Estimate:
+    def _read(self, marginal: NDArray[np.float32], evidence: float) -> Estimate:
         """Read the likeliest tempo and phase, refined by the belief around it.
 
         ``marginal``: float32 [row], the belief summed over slots.
@@ -178,7 +195,7 @@ class BarPointerFilter:
         phase = float(space.phase[best]) + float(weight @ away) / total
         period = math.exp(float(weight @ self._log_period[row]) / total)
         self._reading = row, near, away, best, phase
-        return Estimate(phase % 1.0, period, min(total, 1.0), math.log(self._total))
+        return Estimate(phase % 1.0, period, min(total, 1.0), evidence)
 
     def bar(self) -> NDArray[np.float32]:
         """Return the belief in each slot for the beat before the last estimate, float32 [slots].

@@ -8,12 +8,12 @@ from beattrack.events import TrackerState
 
 SILENCE_DBFS = -66.0  # RMS of a hop; below it nothing sounds
 SILENCE_S = 2.0  # and after this long it is silence, not a rest
-CONFIDENCE_S = 1.5  # time constant of the confidence
-LOCK_AT = 0.4  # smoothed confidence at which beats begin
-LOSE_AT = 0.25  # and below which they end
+CONFIDENCE_S = 1.0  # time constant of the confidence
+LOCK_AT = 0.3  # smoothed confidence at which beats begin
+LOSE_AT = 0.2  # and below which they end
 EVIDENCE_S = 3.0  # time constant of the evidence
-LOCK_EVIDENCE = 0.005  # a frame, smoothed: a pulse must explain the sound better than none does
-LOSE_EVIDENCE = -0.005  # below, that there is a pulse has become unlikely
+LOCK_EVIDENCE = 0.012  # a frame, smoothed: a pulse must explain the sound better than none does
+LOSE_EVIDENCE = -0.002  # below, that there is a pulse has become unlikely
 
 
 class Gate:

@@ -1,10 +1,10 @@
 """The best beats of a whole piece, given its activations: the offline twin of the live filter.
 
 A dynamic programme over (frame of a beat, tempo) as in Ellis, "Beat tracking by dynamic
-programming" (2007), but with tempo as a state of its own, and the likelihoods, tempi and
-transitions of `beattrack.statespace`: each beat is paid by its activation, each interval by the
-model's tempo evidence, each change of tempo by the filter's penalty. Bars are read in a second pass
-over the beats.
+programming" (2007), but with tempo as a state of its own, the tempi and transitions of
+`beattrack.statespace`, and the filter's likelihoods, of which that of a beat does not adapt: each
+beat is paid by its activation, each interval by the model's tempo evidence, each change of tempo by
+the filter's penalty. Bars are read in a second pass over the beats.
 """
 
 from __future__ import annotations
@@ -13,7 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beattrack.config import DecoderConfig
-from beattrack.decoding import CLIP, SHARE_CLIP, TEMPO_CLIP, TEMPO_WIDTH
+from beattrack.decoding import (
+    CLIP,
+    EVIDENCE_GAIN,
+    EVIDENCE_POWER,
+    SHARE_CLIP,
+    TEMPO_CLIP,
+    TEMPO_WIDTH,
+)  # fmt: skip
 from beattrack.statespace import StateSpace, build_state_space
 
 Floats = NDArray[np.float64]
@@ -36,7 +43,7 @@ def best_beats(
         fps: frames a second.
     """
     space = build_state_space(config, fps)
-    reward = _beat_reward(beat, config)
+    reward = _beat_reward(beat)
     frames = _best_path(reward, _tempo_reward(tempo, space, config, fps), space)
     if len(frames) < 2:
         return np.empty((0, 2))
@@ -44,11 +51,11 @@ def best_beats(
     return np.column_stack([_refined(beat, frames), bars])
 
 
-def _beat_reward(beat: NDArray[np.float32], config: DecoderConfig) -> Floats:
+def _beat_reward(beat: NDArray[np.float32]) -> Floats:
     """Return the log likelihood ratio of a beat in each frame, float64 [frames]."""
     odds = np.clip(beat.astype(np.float64), CLIP, 1 - CLIP)
     odds /= 1 - odds
-    return np.asarray(np.log(config.beat_gain) + config.beat_power * np.log(odds))
+    return np.asarray(np.log(EVIDENCE_GAIN) + EVIDENCE_POWER * np.log(odds))
 
 
 def _tempo_reward(
