@@ -220,6 +220,29 @@ def test_a_fault_inside_an_output_is_its_own_affair() -> None:
     assert delivery.health().reconnects == 1
 
 
+def test_what_fails_again_and_again_is_told_of_once(caplog: pytest.LogCaptureFixture) -> None:
+    """Over UDP a dead receiver can be opened, takes one message and fails at the next."""
+    sends = 0
+
+    def trouble() -> None:
+        nonlocal sends
+        sends += 1
+        if sends < 7 and sends % 2 == 0:
+            raise ConnectionRefusedError("nobody there")
+
+    delivery = Delivery(Receiver(trouble))
+    caplog.set_level("INFO", "beattrack")
+    delivery.start()
+    now = time.monotonic()
+    for beat in range(40):
+        delivery.put(tick(beat), now + 0.05 * beat)
+    wait_until(lambda: "connected again" in caplog.text)
+    end(delivery)
+    assert caplog.text.count("it is tried again") == 1
+    assert caplog.text.count("connected again") == 1
+    assert delivery.health().reconnects == 3
+
+
 def test_a_changed_delay_counts_from_the_next_tick() -> None:
     receiver = Receiver()
     delivery = Delivery(receiver)

@@ -18,6 +18,7 @@ STALE_S = (
     0.1  # and a tick later than this is not sent: a beat in the wrong place is worse than none
 )
 RETRY_S = (0.25, 0.5, 1.0, 2.0, 4.0)  # waits between attempts to open an output again
+STEADY = 5  # things sent in a row before an output that had failed is said to work again
 CLOSE_S = 1.0  # how long the end of the program waits for an output
 
 _log = logging.getLogger("beattrack")
@@ -106,6 +107,7 @@ class Delivery:
         self._delay_ms = delay_ms
         self._sent = self._late = self._dropped = self._reconnects = 0
         self._state = "opening"
+        self._told = False  # that it failed, and not yet that it works again
         self._thread = threading.Thread(target=self._run, name=output.name, daemon=True)
 
     @property
@@ -175,7 +177,6 @@ class Delivery:
                 self._output.open()
                 if self._state == "broken":
                     self._reconnects += 1
-                    _log.info("%s: connected again.", self.name)
                 self._state, attempt = "open", 0
                 self._serve()
                 break
@@ -188,7 +189,8 @@ class Delivery:
         self._state = "closed"
 
     def _fail(self, error: Exception) -> None:
-        if self._state != "broken":
+        if not self._told:
+            self._told = True
             text = reason(error) if isinstance(error, OSError) else str(error)
             text = text.rstrip(".") or type(error).__name__
             _log.warning("%s: %s; it is tried again.", self.name, text)
@@ -202,7 +204,12 @@ class Delivery:
             _log.debug("%s: closing: %s", self.name, error)
 
     def _serve(self) -> None:
-        """Send everything at its moment, until the end or a failure."""
+        """Send everything at its moment, until the end or a failure.
+
+        Over UDP a dead receiver can be opened, and shows only when something is sent: so what fails
+        again and again is told of once.
+        """
+        sent = 0
         while (due := self._next()) is not None:
             late_s = time.monotonic() - (due.at - self._output.ahead_s)
             if isinstance(due.what, Tick) and late_s > STALE_S:
@@ -213,6 +220,10 @@ class Delivery:
             except Exception:
                 self._dropped += isinstance(due.what, Tick)
                 raise
+            sent += 1
+            if self._told and sent == STEADY:
+                self._told = False
+                _log.info("%s: connected again.", self.name)
             if not isinstance(due.what, Status):
                 self._sent += 1
                 # An output that schedules by itself loses nothing with a part of its head start.
