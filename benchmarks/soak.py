@@ -19,6 +19,7 @@ import json
 import os
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import threading
@@ -38,6 +39,7 @@ WARM_UP = 0.25  # share of a run after which memory must be flat
 BPM = 120.0  # of the live part
 DEAD_EVERY_S, DEAD_S = 20.0, 4.0  # the OS2L receiver
 RECONNECT_EVERY_S = 25.0  # the TCP client
+SO_TIMESTAMPNS = 35  # of Linux; Python has no name for it
 SETTLE_S = 8.0  # before beats are counted
 COMMAND = [sys.executable, "-m", "beattrack_runtime"]
 
@@ -161,16 +163,31 @@ class Heard:
 
 
 def receive_osc(port: socket.socket, heard: Heard, ended: threading.Event) -> None:
-    """Collect beats and states from OSC."""
+    """Collect beats and states from OSC, each with the moment at which the system had it."""
     while not ended.is_set():
         try:
-            message = OscMessage(port.recv(4096))
+            data, notes, _, _ = port.recvmsg(4096, 64)
         except TimeoutError:
             continue
+        message = OscMessage(data)
+        at_s = arrived_s(notes)
         if message.address == "/beattrack/beat":
-            heard.beats.append(time.monotonic())
+            heard.beats.append(at_s)
         elif message.address == "/beattrack/state":
-            heard.states.append((time.monotonic(), message.params[0]))
+            heard.states.append((at_s, message.params[0]))
+
+
+def arrived_s(notes: list[tuple[int, int, bytes]]) -> float:
+    """Return when a datagram arrived, monotonic seconds, by what the system notes of it.
+
+    This process waits for the processor as others do: by its own clock a beat that came on time
+    would now and then seem lost, and the next one doubled.
+    """
+    for _, kind, note in notes:
+        if kind == SO_TIMESTAMPNS:
+            seconds, nanoseconds = struct.unpack("qq", note[:16])
+            return float(seconds + nanoseconds * 1e-9 - time.time() + time.monotonic())
+    return time.monotonic()
 
 
 def receive_os2l(port: int, heard: Heard, ended: threading.Event) -> None:
@@ -242,6 +259,7 @@ def live(minutes: float) -> list[tuple[str, float, float]]:
     osc = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     osc.bind(("127.0.0.1", 0))
     osc.settimeout(0.2)
+    osc.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     pcm_port, os2l_port = free_port(), free_port()
     ended = threading.Event()
     by_osc, by_os2l = Heard(), Heard()
