@@ -22,6 +22,7 @@ from engines import ROOT, Engine
 
 TAG, RUNTIME_TAG = "beattrack-trainer:cpu", "beattrack-jetson:amd64"
 PYTORCH = "https://download.pytorch.org/whl/cpu"
+FOLDER = "/work"  # the working folder in the container, as compose.yaml mounts it
 UID, GID = 1234, 2345  # not 1000, and no name in the image
 REVISION = "f" * 40
 KEY = "0123456789abcdef" * 2 + "01234567"  # looks like a key of W&B
@@ -87,7 +88,7 @@ def test_size_user_and_entry(engine: Engine, image: str, base_amd64: str) -> Non
     config = json.loads(engine.value("image", "inspect", "--format", "{{json .Config}}", image))
     assert config["User"] == "1000:1000"
     assert config["Entrypoint"] == ["trainer"]
-    assert config["WorkingDir"] == "/work"
+    assert config["WorkingDir"] == FOLDER
 
 
 def test_no_compiler_no_pip_no_models_of_madmom(engine: Engine, image: str) -> None:
@@ -274,7 +275,7 @@ def test_read_only_data_is_one_sentence(compose: Compose, trained: Path) -> None
     features = compose.folder / "data/tiny/features"
     shutil.move(features, compose.folder / "features")
     try:
-        mount = ("-v", f"{compose.folder}/data:/work/data:ro")
+        mount = ("-v", f"{compose.folder}/data:{FOLDER}/data:ro")
         done = compose.run(*mount, "trainer", "preprocess", "data=tiny")
     finally:
         shutil.move(compose.folder / "features", features)

@@ -118,7 +118,9 @@ class BarPointerFilter:
         beat = min(max(beat, CLIP), 1 - CLIP)
         odds = beat / (1 - beat)
         due = float(entering.sum())  # how surely a beat was expected in this frame
-        entering *= self._beat_likelihood(odds, downbeat / beat)
+        log_odds = math.log(odds)
+        above = log_odds - self._level.step(log_odds)
+        entering *= self._beat_likelihood(above, downbeat / beat)
         np.multiply(old[:, :-1], scale.take(space.tempo_of[:-1]), out=new[:, 1:])
         new[:, space.ends] = before_end - leave_early
         new[:, space.starts] = entering
@@ -164,14 +166,14 @@ class BarPointerFilter:
         sums = np.maximum(np.add.reduceat(weights, starts), np.finfo(np.float32).tiny)
         return which, (weights / sums[tempo]).astype(np.float32), starts
 
-    def _beat_likelihood(self, odds: float, share: float) -> NDArray[np.float32]:
+    def _beat_likelihood(self, above: float, share: float) -> NDArray[np.float32]:
         """Return the likelihood of a beat of each slot relative to no beat, float32 [slots, 1].
 
-        A frame that looks like no beat says nothing against one: music leaves beats out.
+        ``above`` are the log odds of a beat less those of a typical one, ``share`` that of the
+        downbeat in the beat's probability. A frame that looks like no beat says nothing against
+        one: music leaves beats out.
         """
         config = self.config
-        log_odds = math.log(odds)
-        above = log_odds - self._level.step(log_odds)
         ratio = max(1.0, config.beat_gain * math.exp(config.beat_power * above))
         share = min(max(share, SHARE_CLIP), 1 - SHARE_CLIP)
         expected = config.downbeat_share

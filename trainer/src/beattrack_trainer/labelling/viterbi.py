@@ -20,7 +20,7 @@ from beattrack.decoding import (
     SHARE_CLIP,
     TEMPO_CLIP,
     TEMPO_WIDTH,
-)  # fmt: skip
+)
 from beattrack.statespace import StateSpace, build_state_space
 
 Floats = NDArray[np.float64]
