@@ -29,14 +29,15 @@ from beattrack_trainer.synth import nothing as synth_nothing  # noqa: E402
 from beattrack_trainer.synth import subband_curves  # noqa: E402
 from beattrack_trainer.synth import track as synth_track  # noqa: E402
 from beattrack_trainer.synth.arrange import FOLDERS, check_soundfonts, fitted, rearrange  # noqa: E402
-from beattrack_trainer.synth.band import band, bass_part  # noqa: E402
+from beattrack_trainer.synth.band import COMP_CHANNEL, band, bass_part  # noqa: E402
 from beattrack_trainer.synth.drums import CLOSED, KICK, PATTERNS, bar_notes, drum_part  # noqa: E402
 from beattrack_trainer.synth.groove import Performance, grid_offset  # noqa: E402
 from beattrack_trainer.synth.harmony import chord_grid  # noqa: E402
+from beattrack_trainer.synth.heavy import heavy_score  # noqa: E402
 from beattrack_trainer.synth.midi import Note, Score, SynthError  # noqa: E402
 from beattrack_trainer.synth.ogg import crc as ogg_crc  # noqa: E402
 from beattrack_trainer.synth.ogg import write_ogg  # noqa: E402
-from beattrack_trainer.synth.own import own_score  # noqa: E402
+from beattrack_trainer.synth.own import own_score, timpani_part  # noqa: E402
 from beattrack_trainer.training.excerpts import Excerpts, Item  # noqa: E402
 
 RATE = synth_midi.SAMPLE_RATE
@@ -158,6 +159,32 @@ def test_band_and_drums_repeat_for_a_seed():
         assert make(np.random.default_rng(3)) == make(np.random.default_rng(3))
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_heavy_pieces(seed: int):
+    """Riffs begin with their bars, a section's bars repeat, guitars and drums play throughout."""
+    score = heavy_score(40.0, np.random.default_rng(seed), "none")
+    assert 95 <= score.bpm <= 215 and score.source.startswith("heavy ")
+    bars = len(score.positions) // score.meter
+    assert bars * score.meter * 60 / score.bpm >= 40
+    riff: dict[int, list[tuple[float, int]]] = {}
+    for note in score.notes:
+        if note.channel == COMP_CHANNEL:
+            bar = int(note.beat // score.meter)
+            riff.setdefault(bar, []).append((note.beat - bar * score.meter, note.pitch))
+    assert all(min(n.beat for n in score.notes if n.channel == c) == 0 for c in (COMP_CHANNEL, 9))
+    assert {max(0, *riff) + 1 - bars} <= {0, -1}
+    assert riff[0] in (riff[2], riff.get(1))  # a riff has one bar or two
+    fast = [heavy_score(20.0, np.random.default_rng(i), "none").bpm for i in range(200)]
+    assert np.mean(np.array(fast) > 150) > 0.4  # what the other sources hold little of
+
+
+def test_timpani_mark_the_bars():
+    notes = timpani_part(50, 3, np.random.default_rng(1))
+    firsts = [n for n in notes if n.beat % 3 == 0]
+    assert {n.beat % 3 for n in notes} == {0.0, 2.0}
+    assert len(firsts) > 0.6 * len(notes)
+
+
 def test_chords_change_on_downbeats_of_odd_meters():
     rng = np.random.default_rng(1)
     chords = chord_grid(8, 7, rng)
@@ -185,7 +212,7 @@ def test_track_seeds_and_ids():
     assert one != two and one == synth_track.track_rng(5, "a").integers(1 << 30)
     ids = synth_module.track_ids(["mma", "own", "groove", "pop909"])
     kinds = [next(ids)[1] for _ in range(20)]
-    assert [kinds.count(k) for k in ("mma", "groove", "own", "pop909")] == [9, 6, 3, 2]
+    assert [kinds.count(k) for k in ("mma", "groove", "own", "pop909")] == [8, 5, 5, 2]
     few = synth_module.track_ids(["mma", "own"])
     assert {next(few)[1] for _ in range(40)} == {"mma", "own"}
 
@@ -234,6 +261,14 @@ def test_a_set_without_beats_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     sources = synth_module.Sources(nothing=True, groove=tmp_path)
     with pytest.raises(ValueError, match="has no music"):
         synth_module.synthesize(tmp_path / "b", limit=1, sources=sources)
+
+
+def test_few_who_clap_and_many():
+    """From three to eighty: few clap some ten times a second, many fuse."""
+    sounds = (synth_nothing.applause(4 * RATE, RATE, np.random.default_rng(s)) for s in range(40))
+    frames = (s[: len(s) // 441 * 441].reshape(-1, 441).std(axis=1) for s in sounds)
+    still = [float(np.median(f) / f.max()) for f in frames]
+    assert min(still) < 0.1 and max(still) > 0.25
 
 
 # --- effects ---------------------------------------------------------------------------------

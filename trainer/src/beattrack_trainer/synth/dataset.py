@@ -40,10 +40,10 @@ from beattrack_trainer.synth.work import claimed, workers, write_whole
 
 console = Console(stderr=True)
 
-# The kinds of twenty tracks in the order of their ids: 45 % MMA, 30 % Groove, 25 % the others.
+# The kinds of twenty tracks in the order of their ids: 40 % MMA, 25 % Groove, 25 % our own.
 MIX = tuple(
-    "mma groove own mma pop909 mma groove mma own groove "
-    "mma pop909 mma groove mma own groove mma groove mma".split()
+    "mma groove own mma pop909 own groove mma own groove "
+    "mma pop909 mma groove own mma groove mma own mma".split()
 )
 WHOLE_SONG_S = 215.0  # median length of a Harmonix song
 SAVE_EVERY_S = 2.0

@@ -60,9 +60,9 @@ def _swell(n: int, rng: np.random.Generator) -> Audio:
 
 
 def applause(n: int, rate: int, rng: np.random.Generator) -> Audio:
-    """Clapping of 8 to 80 people, each at a pace of their own that wavers."""
+    """Clapping of 3 to 80 people, each at a pace of their own that wavers."""
     out = np.zeros(n + rate, np.float32)
-    for _ in range(int(np.exp(rng.uniform(np.log(8), np.log(80))))):
+    for _ in range(int(np.exp(rng.uniform(np.log(3), np.log(80))))):
         clap = _burst(rate, rng.uniform(0.006, 0.03), rng.uniform(500, 1500), 4000, rng)
         clap *= np.float32(rng.lognormal(0, 0.6))
         gap = 1 / rng.uniform(2.5, 5.5)
