@@ -53,7 +53,7 @@ def drum_score(bars: int = 16) -> Score:
     """Kick on every beat, closed hat between, 4/4 at 120."""
     notes = [Note(float(b), 0.1, KICK, 115, 9) for b in range(4 * bars)]
     notes += [Note(b + 0.5, 0.1, CLOSED, 60, 9) for b in range(4 * bars)]
-    return Score(notes, [], [b % 4 + 1 for b in range(4 * bars)], 4, 120.0, "test", "none")
+    return Score(notes, [], [b % 4 + 1 for b in range(4 * bars)], 4, 120.0, "test")
 
 
 # --- grids -----------------------------------------------------------------------------------
@@ -162,7 +162,7 @@ def test_band_and_drums_repeat_for_a_seed():
 @pytest.mark.parametrize("seed", range(12))
 def test_heavy_pieces(seed: int):
     """Riffs begin with their bars, a section's bars repeat, guitars and drums play throughout."""
-    score = heavy_score(40.0, np.random.default_rng(seed), "none")
+    score = heavy_score(40.0, np.random.default_rng(seed))
     assert 95 <= score.bpm <= 215 and score.source.startswith("heavy ")
     bars = len(score.positions) // score.meter
     assert bars * score.meter * 60 / score.bpm >= 40
@@ -174,7 +174,7 @@ def test_heavy_pieces(seed: int):
     assert all(min(n.beat for n in score.notes if n.channel == c) == 0 for c in (COMP_CHANNEL, 9))
     assert {max(0, *riff) + 1 - bars} <= {0, -1}
     assert riff[0] in (riff[2], riff.get(1))  # a riff has one bar or two
-    fast = [heavy_score(20.0, np.random.default_rng(i), "none").bpm for i in range(200)]
+    fast = [heavy_score(20.0, np.random.default_rng(i)).bpm for i in range(200)]
     assert np.mean(np.array(fast) > 150) > 0.4  # what the other sources hold little of
 
 
@@ -207,12 +207,27 @@ def test_too_short_a_score_is_an_error():
         fitted(replace(drum_score(1)), 40.0, np.random.default_rng(0))
 
 
+def test_one_kind_alone(tmp_path: Path):
+    for sources, said in (
+        (synth_module.Sources(only="heavy", nothing=True), "among random pieces"),
+        (synth_module.Sources(only="pop909"), "give --pop909"),
+        (synth_module.Sources(only="loud"), "no kind 'loud': groove, heavy"),
+    ):
+        with pytest.raises(ValueError, match=said):
+            synth_module.synthesize(tmp_path, limit=1, sources=sources)
+    sources = synth_module.Sources(only="heavy")
+    (track,) = synth_module.synthesize(tmp_path, limit=1, seconds=12, sources=sources).tracks
+    assert track.kind == "heavy" and track.source.startswith("heavy ")
+    with pytest.raises(ValueError, match="only heavy, not None"):
+        synth_module.synthesize(tmp_path, limit=2, seconds=12)
+
+
 def test_track_seeds_and_ids():
     one, two = (synth_track.track_rng(5, i).integers(1 << 30) for i in ("a", "b"))
     assert one != two and one == synth_track.track_rng(5, "a").integers(1 << 30)
-    ids = synth_module.track_ids(["mma", "own", "groove", "pop909"])
+    ids = synth_module.track_ids(["mma", "own", "heavy", "groove", "pop909"])
     kinds = [next(ids)[1] for _ in range(20)]
-    assert [kinds.count(k) for k in ("mma", "groove", "own", "pop909")] == [8, 5, 5, 2]
+    assert [kinds.count(k) for k in ("mma", "groove", "own", "heavy", "pop909")] == [8, 4, 4, 2, 2]
     few = synth_module.track_ids(["mma", "own"])
     assert {next(few)[1] for _ in range(40)} == {"mma", "own"}
 
@@ -326,7 +341,7 @@ def test_beats_file_and_long_ogg(tmp_path: Path):
 
 
 def test_metadata_round_trip(tmp_path: Path):
-    track = synth_track.Track("000001_own", "own", 3, 120.5, 4, "font", 50.0, "a, b", "none")
+    track = synth_track.Track("000001_own", "own", 3, 120.5, 4, "font", 50.0, "a, b")
     synth_track.write_metadata(tmp_path / "metadata.csv", [track])
     assert synth_track.read_metadata(tmp_path / "metadata.csv") == {"000001_own": track}
 

@@ -34,6 +34,10 @@ def synth(
     nothing: Annotated[
         bool, typer.Option("--nothing", help="Sounds without a beat: applause, speech, noise.")
     ] = False,
+    only: Annotated[
+        Optional[str],
+        typer.Option(help="One kind of music alone: mma, groove, own, heavy or pop909."),
+    ] = None,
     soundfont: Annotated[
         Optional[list[Path]], typer.Option(help="Soundfont; repeatable [default: installed].")
     ] = None,
@@ -41,6 +45,8 @@ def synth(
     """Render music with exact beats: trainer synth data/synth --hours 8 --jobs 2.
 
     Along real grids: trainer synth data/harmonix-synth --harmonix harmonix --jobs 2.
+
+    Fast and heavy alone: trainer synth data/heavy --only heavy --hours 2.
 
     Without any beat: trainer synth data/nothing --nothing --hours 1.
     """
@@ -53,7 +59,7 @@ def synth(
             hours,
             seed,
             jobs,
-            sources=Sources(groove, pop909, harmonix, nothing),
+            sources=Sources(groove, pop909, harmonix, nothing, only),
             seconds=seconds,
             whole=whole,
             soundfonts=soundfont or None,

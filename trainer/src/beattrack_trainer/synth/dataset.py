@@ -40,10 +40,10 @@ from beattrack_trainer.synth.work import claimed, workers, write_whole
 
 console = Console(stderr=True)
 
-# The kinds of twenty tracks in the order of their ids: 40 % MMA, 25 % Groove, 25 % our own.
+# The kinds of twenty tracks in the order of their ids.
 MIX = tuple(
-    "mma groove own mma pop909 own groove mma own groove "
-    "mma pop909 mma groove own mma groove mma own mma".split()
+    "mma groove own mma pop909 heavy groove mma own groove "
+    "mma pop909 mma heavy own mma groove mma own mma".split()
 )
 WHOLE_SONG_S = 215.0  # median length of a Harmonix song
 SAVE_EVERY_S = 2.0
@@ -70,6 +70,7 @@ class Sources:
     pop909: Path | None = None
     harmonix: Path | None = None  # with it, only tracks along its grids are made
     nothing: bool = False  # with it, only sounds without a beat are made
+    only: str | None = None  # with it, only tracks of this kind (one of MIX) are made
 
     def unpacked(self, scratch: Path) -> Sources:
         """The same with archives unpacked into ``scratch``; raises ``ValueError``."""
@@ -91,19 +92,28 @@ def track_ids(kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
             number += 1
 
 
-def available_kinds(groove: Path | None, pop909: Path | None) -> list[str]:
-    """Kinds that can be made from the sources given; raises ``SynthError`` if one is broken."""
+def available_kinds(sources: Sources) -> list[str]:
+    """Kinds that can be made from the sources given, or the one that is asked for.
+
+    Raises ``SynthError`` if a source is broken, ``ValueError`` if there is no such kind.
+    """
     find_program("fluidsynth")
     find_program("mma")
     library()
-    kinds = ["mma", "own"]
-    if groove is not None:
-        performances(groove)
+    kinds = ["mma", "own", "heavy"]
+    if sources.groove is not None:
+        performances(sources.groove)
         kinds.append("groove")
-    if pop909 is not None:
-        songs(pop909)
+    if sources.pop909 is not None:
+        songs(sources.pop909)
         kinds.append("pop909")
-    return kinds
+    if sources.only is None:
+        return kinds
+    if sources.only in kinds:
+        return [sources.only]
+    if sources.only in MIX:
+        raise ValueError(f"Tracks of {sources.only} need it: give --{sources.only} PATH.")
+    raise ValueError(f"There is no kind {sources.only!r}: {', '.join(sorted(set(MIX)))}.")
 
 
 def synthesize(
@@ -133,17 +143,20 @@ def synthesize(
     if whole and (sources.harmonix is None or seconds is not None):
         raise ValueError("whole goes with Harmonix grids alone, and without seconds.")
     length = None if whole else SECONDS if seconds is None else (seconds, seconds)
+    if sources.only is not None and (sources.nothing or sources.harmonix is not None):
+        raise ValueError("only chooses among random pieces: without nothing and Harmonix grids.")
     if sources.nothing and any((sources.harmonix, sources.groove, sources.pop909)):
         raise ValueError("nothing goes without Harmonix, Groove or POP909: it has no music.")
     fonts = () if sources.nothing else check_soundfonts(soundfonts)
     with claimed(out_dir) as scratch:
         opened = sources.unpacked(scratch)
-        kinds = ["nothing"] if opened.nothing else available_kinds(opened.groove, opened.pop909)
+        kinds = ["nothing"] if opened.nothing else available_kinds(opened)
         grids = "harmonix" if opened.harmonix else "none" if opened.nothing else "random"
         made = {
             "seed": seed,
             "seconds": length and list(length),
             "grids": grids,
+            "only": sources.only,
             "soundfonts": [f.stem for f in fonts],
         }
         check_settings(out_dir, made)

@@ -25,6 +25,7 @@ from beattrack_trainer.synth.arrange import (
 from beattrack_trainer.synth.effects import Audio, random_effects
 from beattrack_trainer.synth.groove import groove_score
 from beattrack_trainer.synth.harmonix import Grid, read_grid
+from beattrack_trainer.synth.heavy import heavy_score
 from beattrack_trainer.synth.midi import (
     FLUIDSYNTH_LATENCY_S,
     SAMPLE_RATE,
@@ -108,6 +109,8 @@ def make_score(job: Job, seconds: float, folder: Path, rng: np.random.Generator)
         return pop909_score(seconds, job.pop909, job.groove, rng)
     if job.kind == "own":
         return own_score(seconds, rng)
+    if job.kind == "heavy":
+        return heavy_score(seconds, rng)
     raise SynthError(f"Track kind {job.kind} has no source.")
 
 
