@@ -429,5 +429,5 @@ def test_restart_forgets_what_the_user_chose() -> None:
 
 
 def test_the_stated_constants_are_what_the_documentation_says() -> None:
-    assert (clocks.MAX_SLEW, clocks.HOLD_S, clocks.FLIP_AFTER_S) == (0.06, 4.0, 6.0)
+    assert (clocks.MAX_SLEW, clocks.HOLD_S, clocks.FLIP_AFTER_S) == (0.03, 4.0, 6.0)
     assert (clocks.JUMP_AFTER, clocks.TAPS) == (3, 4)

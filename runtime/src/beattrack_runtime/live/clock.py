@@ -18,8 +18,8 @@ from beattrack.events import Beat, Event, TrackerState
 from beattrack_runtime.live.controls import MAX_BPM, MAX_METER, MIN_BPM, Command
 
 TICKS = 24  # in a beat, as MIDI counts
-MAX_SLEW = 0.06  # share of the tempo by which the clock may run fast or slow to correct its phase
-CORRECT_BEATS = 2.0  # beats over which an error is worked off, if MAX_SLEW allows
+MAX_SLEW = 0.03  # share of the tempo by which the clock may run fast or slow to correct its phase
+CORRECT_BEATS = 3.0  # beats over which an error is worked off, if MAX_SLEW allows
 TEMPO_GAIN = 0.25  # share of a reported tempo that the clock's takes over with each beat
 JUMP_BEATS = 0.25  # an error beyond this is not worked off: it is another pulse
 JUMP_AFTER = 3  # beats in a row that must agree on another pulse before the clock jumps to it
