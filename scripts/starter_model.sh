@@ -7,15 +7,16 @@ cd "$(dirname "$0")/.."
 groove=$1 pop909=$2 harmonix=$3 music=$4 jobs=${5:-2}
 trainer=.venv-test/bin/trainer
 export OMP_NUM_THREADS=1
-# what is for live sound alone is left out: rendered music has it already (docs/training.md)
+# what is for live sound alone is left out of the first steps: rendered music has it already (docs/training.md)
 plain=(room=0 microphone=0 clipping=0 drum_muting=0)
 common=(model=tcn dropout=0.2 threads=1 wandb=disabled)
 
 echo "starter: rendered music, and sounds without a beat"
-$trainer synth data/synth --hours 8 --seed 1 --jobs "$jobs" --groove "$groove" --pop909 "$pop909"
+$trainer synth data/synth --hours 12 --seed 1 --jobs "$jobs" --groove "$groove" --pop909 "$pop909"
+$trainer synth data/heavy --only heavy --hours 2.5 --seed 41 --jobs "$jobs"
 $trainer synth data/harmonix-synth --harmonix "$harmonix" --groove "$groove" --hours 7.6 --seed 11 --jobs "$jobs"
-$trainer synth data/nothing --nothing --hours 1 --seed 21 --jobs "$jobs"
-$trainer preprocess "data=[synth,harmonix-synth,nothing]" --jobs "$jobs"
+$trainer synth data/nothing --nothing --hours 1.7 --seed 21 --jobs "$jobs"
+$trainer preprocess "data=[synth,heavy,harmonix-synth,nothing]" --jobs "$jobs"
 
 echo "starter: the first model, and one that hears 200 ms ahead"
 $trainer train data=synth run_id=starter-base fold=0 steps=5000 learning_rate=0.0015 \
@@ -34,8 +35,8 @@ $trainer label "$music" data/labelled --jobs "$jobs" --votes data/votes/librosa 
 $trainer preprocess data=labelled --jobs "$jobs"
 
 echo "starter: the first model goes on with all of it"
-$trainer train "data=[synth,harmonix-synth,nothing,labelled]" run_id=starter init=starter-base fold=0 \
-    steps=1200 learning_rate=0.0005 seed=3 "${common[@]}" "${plain[@]}" voices=0.15
+$trainer train "data=[synth,heavy,harmonix-synth,nothing,labelled]" run_id=starter init=starter-base fold=0 \
+    steps=10000 learning_rate=0.001 seed=7 "${common[@]}" room=0.1 microphone=0.1 clipping=0.05 drum_muting=0.1 voices=0.15
 $trainer export starter --flux-mix 0.3 \
     --licence "rendered: Groove CC BY 4.0, POP909 MIT, Harmonix grids MIT, MMA grooves; labelled free music; see CREDITS.md"
 echo "exports/starter.onnx is ready: .venv/bin/beattrack --model exports/starter.onnx --file SONG"

@@ -11,7 +11,7 @@ SILENCE_S = 2.0  # and after this long it is silence, not a rest
 CONFIDENCE_S = 1.0  # time constant of the confidence
 LOCK_AT = 0.3  # smoothed confidence at which beats begin
 LOSE_AT = 0.2  # and below which they end
-EVIDENCE_S = 3.0  # time constant of the evidence
+EVIDENCE_S = 2.0  # time constant of the evidence
 LOCK_EVIDENCE = 0.012  # a frame, smoothed: a pulse must explain the sound better than none does
 LOSE_EVIDENCE = -0.002  # below, that there is a pulse has become unlikely
 
