@@ -38,8 +38,9 @@ class Estimate(NamedTuple):
     phase: float  # beats since the last beat, 0-1
     period: float  # frames per beat
     confidence: float  # 0-1, probability of this reading of tempo and phase
-    evidence: float  # log of how much likelier this frame is with a pulse than without any, and more
-    # where the network is sure of the tempo
+    # log of how much likelier this frame is with a pulse than without any, and something more where
+    # the network is sure of the tempo
+    evidence: float
 
 
 class BarPointerFilter:
