@@ -207,6 +207,21 @@ def test_evidence_tells_a_pulse_from_none():
     assert mean_evidence(claps) < mean_evidence(steady) - 0.05
 
 
+def test_a_sure_tempo_head_is_evidence():
+    """One class: 0.11 * (1 - 0.3) a frame; all alike, none, or no numbers: nothing."""
+
+    def first(tempo):
+        return BarPointerFilter(DecoderConfig(), FPS).step(0.02, 0.0, tempo).evidence
+
+    alone = np.zeros(300, dtype=np.float32)
+    alone[119] = 1
+    flat = np.full(300, 1 / 300, dtype=np.float32)
+    none = first(None)
+    assert first(alone) == pytest.approx(none + 0.077, abs=1e-4)
+    for silent in (flat, np.zeros(0, np.float32), np.ones(1, np.float32), 0 * flat, flat * np.nan):
+        assert first(silent) == none
+
+
 def test_the_gate_asks_for_evidence():
     gate = Gate(50.0)
     for _ in range(500):

@@ -229,10 +229,11 @@ class BarPointerFilter:
 def _sharpness(tempo: NDArray[np.float32] | None) -> float:
     """Return how sure tempo probabilities are, 0-1: one less their entropy as a share of the most.
 
-    0 where there are fewer than two classes, or one of them is no number.
+    0 where there are fewer than two classes, or they are no probabilities.
     """
-    if tempo is None or len(tempo) < 2:
+    total = 0.0 if tempo is None or len(tempo) < 2 else float(np.add.reduce(tempo))
+    if tempo is None or not 0 < total < math.inf:
         return 0.0
-    clipped = np.maximum(tempo, np.float32(1e-9))
-    entropy = -float(clipped @ np.log(clipped))
-    return 1 - entropy / math.log(len(tempo)) if math.isfinite(entropy) else 0.0
+    share = np.maximum(tempo, np.float32(1e-9))
+    entropy = -float(share @ np.log(share)) / total + math.log(total)
+    return 1 - entropy / math.log(len(tempo))
