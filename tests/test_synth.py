@@ -53,7 +53,7 @@ def drum_score(bars: int = 16) -> Score:
     """Kick on every beat, closed hat between, 4/4 at 120."""
     notes = [Note(float(b), 0.1, KICK, 115, 9) for b in range(4 * bars)]
     notes += [Note(b + 0.5, 0.1, CLOSED, 60, 9) for b in range(4 * bars)]
-    return Score(notes, [], [b % 4 + 1 for b in range(4 * bars)], 4, 120.0, "test")
+    return Score(notes, [], [b % 4 + 1 for b in range(4 * bars)], 4, 120.0, "test", "none")
 
 
 # --- grids -----------------------------------------------------------------------------------
@@ -341,7 +341,7 @@ def test_beats_file_and_long_ogg(tmp_path: Path):
 
 
 def test_metadata_round_trip(tmp_path: Path):
-    track = synth_track.Track("000001_own", "own", 3, 120.5, 4, "font", 50.0, "a, b")
+    track = synth_track.Track("000001_own", "own", 3, 120.5, 4, "font", 50.0, "a, b", "none")
     synth_track.write_metadata(tmp_path / "metadata.csv", [track])
     assert synth_track.read_metadata(tmp_path / "metadata.csv") == {"000001_own": track}
 
