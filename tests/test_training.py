@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 import torch
 
-from beattrack.config import ConfigError, FeatureConfig
+from beattrack.config import ConfigError, FeatureConfig, ModelConfig
+from beattrack.model import build_model
 from beattrack_runtime import open_tracker
 from beattrack_trainer.config import DataConfig, load_settings
 from beattrack_trainer.data.folders import open_data_sets
@@ -26,6 +27,7 @@ from beattrack_trainer.training.checkpoints import read_checkpoint
 from beattrack_trainer.training.loggers import read_metrics
 from beattrack_trainer.training.runs import Run, find_run
 from beattrack_trainer.training.train import train
+from beattrack_trainer.training.widen import widened
 from flux_model import drum_loop
 from helpers_trainer import write_set
 
@@ -174,13 +176,33 @@ def test_training_can_begin_with_other_weights(stage, tmp_path):
     train(settings(stage, *words, run="fresh"))
     assert not same(weights(stage, "first"), weights(stage, "fresh"))
     with pytest.raises(ConfigError, match="does not fit the network that is to be trained"):
-        train(settings(stage, *words, "dim=48", f"init={stage / 'first'}", run="wide"))
+        train(settings(stage, *words, "kernel=3", f"init={stage / 'first'}", run="other"))
+    train(settings(stage, *words, "dim=48", f"init={stage / 'first'}", run="wide"))
+    x = torch.randn(1, 1, Run(stage / "first").load()[0].config.bins, 300)
+    first, wide = (Run(stage / run).load()[0](x) for run in ("first", "wide"))
+    assert all(torch.allclose(first[k], wide[k], atol=1e-4) for k in first)
     with pytest.raises(ConfigError, match="There is no run 'nowhere'"):
         train(settings(stage, *words, "init=nowhere", run="none"))
     bad = tmp_path / "bad.pt"
     bad.write_bytes(b"PK")
     with pytest.raises(ConfigError, match="does not fit"):
         train(settings(stage, *words, f"init={bad}", run="bad"))
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_wider_network_says_what_the_narrow_one_said_and_can_learn_more(channels):
+    narrow, wide = (
+        build_model(ModelConfig(bins=24, channels=channels, model="tcn", dim=d, depth=3))
+        for d in (16, 48)
+    )
+    wide.load_state_dict(widened(narrow.state_dict(), wide))
+    x = torch.randn(2, channels, 24, 90)
+    before, after = narrow.eval()(x), wide.eval()(x)
+    assert all(torch.allclose(before[k], after[k], atol=1e-5) for k in before)
+    sum(v.square().mean() for v in after.values()).backward()
+    grown = wide.trunk.blocks[0].linear.weight.grad[:16, 24:]
+    assert grown.abs().min() > 0  # silent new units are not dead ones
+    assert widened(wide.state_dict(), narrow) is None
 
 
 def test_a_loss_that_is_no_number_stops_in_a_sentence(stage, monkeypatch):

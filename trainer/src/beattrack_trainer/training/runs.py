@@ -31,6 +31,7 @@ from omegaconf import OmegaConf
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack.model import BeatNetwork, build_model
 from beattrack_trainer.config import Settings
+from beattrack_trainer.training.widen import widened
 
 NOTE = "run.json"
 CHECKPOINT = "last.ckpt"
@@ -168,10 +169,11 @@ class Run:
         return network.eval(), self.settings().features, note
 
 
-def _read_weights(network: BeatNetwork, path: Path, what: str) -> None:
+def _read_weights(network: BeatNetwork, path: Path, what: str, widen: bool = False) -> None:
     """Put the weights of a file into a network; ``what`` names what it should fit."""
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        network.load_state_dict((widened(state, network) if widen else None) or state)
     except Exception as error:  # torch raises some eight kinds for a damaged file
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise ConfigError(f"'{path}' does not fit {what}: {reason}") from None
@@ -179,6 +181,8 @@ def _read_weights(network: BeatNetwork, path: Path, what: str) -> None:
 
 def load_weights(network: BeatNetwork, init: str, runs_dir: Path) -> None:
     """Let a network begin with the weights of a finished run, or of a ``.weights.pt``.
+
+    A TCN may be wider than the one whose weights these are (widen.py).
 
     Raises:
         ConfigError: there is no such run or file, or it is of another network.
@@ -189,7 +193,7 @@ def load_weights(network: BeatNetwork, init: str, runs_dir: Path) -> None:
         if not run.finished:
             raise ConfigError(f"init={init} is a run that is not finished: it has no {WEIGHTS}.")
         path = run.path / WEIGHTS
-    _read_weights(network, path, "the network that is to be trained")
+    _read_weights(network, path, "the network that is to be trained", widen=True)
 
 
 def find_run(name: str | None, runs_dir: Path = Path("runs")) -> Run:
