@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Repeats the shipped starter model from nothing: starter_model.sh GROOVE POP909 HARMONIX MUSIC [JOBS]
 #   HARMONIX holds the public annotations (docs/synth.md); MUSIC is a folder of music without annotations that may be used (docs/training.md).
+#   FREEDOM=PATH in the environment adds the music of the game Freedoom, which the shipped model has not heard.
 # Each step goes on where it was stopped. The result is exports/starter.onnx.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -12,7 +13,8 @@ plain=(room=0 microphone=0 clipping=0 drum_muting=0)
 common=(model=tcn dropout=0.2 threads=1 wandb=disabled)
 
 echo "starter: rendered music, and sounds without a beat"
-$trainer synth data/synth --hours 12 --seed 1 --jobs "$jobs" --groove "$groove" --pop909 "$pop909"
+$trainer synth data/synth --hours 12 --seed 1 --jobs "$jobs" --groove "$groove" --pop909 "$pop909" \
+    ${FREEDOM:+--freedoom "$FREEDOM"}
 $trainer synth data/heavy --only heavy --hours 2.5 --seed 41 --jobs "$jobs"
 $trainer synth data/harmonix-synth --harmonix "$harmonix" --groove "$groove" --hours 7.6 --seed 11 --jobs "$jobs"
 $trainer synth data/nothing --nothing --hours 1.7 --seed 21 --jobs "$jobs"

@@ -31,12 +31,15 @@ def synth(
         Optional[Path], typer.Option(help="Groove MIDI Dataset: tar archive or folder.")
     ] = None,
     pop909: Annotated[Optional[Path], typer.Option(help="POP909: tar archive or folder.")] = None,
+    freedoom: Annotated[
+        Optional[Path], typer.Option(help="Music of Freedoom: tar archive or folder.")
+    ] = None,
     nothing: Annotated[
         bool, typer.Option("--nothing", help="Sounds without a beat: applause, speech, noise.")
     ] = False,
     only: Annotated[
         Optional[str],
-        typer.Option(help="One kind of music alone: mma, groove, own, heavy or pop909."),
+        typer.Option(help="One kind of music alone: mma, groove, own, heavy, pop909 or freedoom."),
     ] = None,
     soundfont: Annotated[
         Optional[list[Path]], typer.Option(help="Soundfont; repeatable [default: installed].")
@@ -47,6 +50,8 @@ def synth(
     Along real grids: trainer synth data/harmonix-synth --harmonix harmonix --jobs 2.
 
     Fast and heavy alone: trainer synth data/heavy --only heavy --hours 2.
+
+    Game music alone: trainer synth data/freedoom --only freedoom --freedoom freedoom.tar.gz.
 
     Without any beat: trainer synth data/nothing --nothing --hours 1.
     """
@@ -59,7 +64,7 @@ def synth(
             hours,
             seed,
             jobs,
-            sources=Sources(groove, pop909, harmonix, nothing, only),
+            sources=Sources(groove, pop909, harmonix, nothing, only, freedoom),
             seconds=seconds,
             whole=whole,
             soundfonts=soundfont or None,

@@ -23,6 +23,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from beattrack_trainer.data.folds import FOLDS
 from beattrack_trainer.synth.arrange import check_soundfonts
+from beattrack_trainer.synth.freedoom import survey
 from beattrack_trainer.synth.groove import performances, unpack
 from beattrack_trainer.synth.harmonix import copy_folds, grid_files
 from beattrack_trainer.synth.midi import find_program
@@ -45,6 +46,9 @@ MIX = tuple(
     "mma groove own mma pop909 heavy groove mma own groove "
     "mma pop909 mma heavy own mma groove mma own mma".split()
 )
+# Of these, what gives way to Freedoom where its music is given; without it all stays as it was.
+FREEDOOM_SLOTS = (7, 17)
+KINDS = (*sorted(set(MIX)), "freedoom")
 WHOLE_SONG_S = 215.0  # median length of a Harmonix song
 SAVE_EVERY_S = 2.0
 
@@ -70,22 +74,32 @@ class Sources:
     pop909: Path | None = None
     harmonix: Path | None = None  # with it, only tracks along its grids are made
     nothing: bool = False  # with it, only sounds without a beat are made
-    only: str | None = None  # with it, only tracks of this kind (one of MIX) are made
+    only: str | None = None  # with it, only tracks of this kind (one of KINDS) are made
+    freedoom: Path | None = None
 
     def unpacked(self, scratch: Path) -> Sources:
         """The same with archives unpacked into ``scratch``; raises ``ValueError``."""
         if self.harmonix is not None and not self.harmonix.is_dir():
             raise ValueError(f"The Harmonix folder {self.harmonix} does not exist.")
-        given = {"groove": self.groove, "pop909": self.pop909}
+        given = {"groove": self.groove, "pop909": self.pop909, "freedoom": self.freedoom}
         opened = {n: None if p is None else unpack(p, scratch / n) for n, p in given.items()}
-        return replace(self, groove=opened["groove"], pop909=opened["pop909"])
+        return replace(
+            self,
+            groove=opened["groove"],
+            pop909=opened["pop909"],
+            freedoom=opened["freedoom"],
+        )
 
 
 def track_ids(kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Endless (id, kind); a kind that is not in ``kinds`` is replaced by one that is."""
+    mix = list(MIX)
+    if "freedoom" in kinds:
+        for slot in FREEDOOM_SLOTS:
+            mix[slot] = "freedoom"
     number = 0
     while True:
-        for kind in MIX:
+        for kind in mix:
             if kind not in kinds:
                 kind = kinds[number % len(kinds)]
             yield f"{number:06d}_{kind}", kind
@@ -107,13 +121,16 @@ def available_kinds(sources: Sources) -> list[str]:
     if sources.pop909 is not None:
         songs(sources.pop909)
         kinds.append("pop909")
+    if sources.freedoom is not None:
+        console.print(survey(sources.freedoom).sentence(), markup=False)
+        kinds.append("freedoom")
     if sources.only is None:
         return kinds
     if sources.only in kinds:
         return [sources.only]
-    if sources.only in MIX:
+    if sources.only in KINDS:
         raise ValueError(f"Tracks of {sources.only} need it: give --{sources.only} PATH.")
-    raise ValueError(f"There is no kind {sources.only!r}: {', '.join(sorted(set(MIX)))}.")
+    raise ValueError(f"There is no kind {sources.only!r}: {', '.join(KINDS)}.")
 
 
 def synthesize(
@@ -145,8 +162,11 @@ def synthesize(
     length = None if whole else SECONDS if seconds is None else (seconds, seconds)
     if sources.only is not None and (sources.nothing or sources.harmonix is not None):
         raise ValueError("only chooses among random pieces: without nothing and Harmonix grids.")
-    if sources.nothing and any((sources.harmonix, sources.groove, sources.pop909)):
-        raise ValueError("nothing goes without Harmonix, Groove or POP909: it has no music.")
+    music = (sources.harmonix, sources.groove, sources.pop909, sources.freedoom)
+    if sources.nothing and any(music):
+        raise ValueError(
+            "nothing goes without Harmonix, Groove, POP909, Freedoom: it has no music."
+        )
     fonts = () if sources.nothing else check_soundfonts(soundfonts)
     with claimed(out_dir) as scratch:
         opened = sources.unpacked(scratch)
@@ -160,7 +180,8 @@ def synthesize(
             "soundfonts": [f.stem for f in fonts],
         }
         check_settings(out_dir, made)
-        pattern = Job("", "", seed, out_dir, opened.groove, opened.pop909, fonts, length)
+        given = (opened.groove, opened.pop909)
+        pattern = Job("", "", seed, out_dir, *given, fonts, length, freedoom=opened.freedoom)
         if opened.harmonix is None:
             hours = 1.0 if hours is None else hours
             queue = (replace(pattern, id=i, kind=k) for i, k in track_ids(kinds))

@@ -1,9 +1,9 @@
 """Scores in beats: the form that every source of rendered music is brought to.
 
-A source (MMA, Groove, POP909, generated patterns) gives notes whose times are counted in labelled
-beats: beat 0 is the first label, 1.5 lies halfway between the second and the third. A tempo curve
-then gives each beat its second. Labels and notes pass through the same curve, so labels are exact
-by construction.
+A source (MMA, Groove, POP909, Freedoom, generated patterns) gives notes whose times are counted in
+labelled beats: beat 0 is the first label, 1.5 lies halfway between the second and the third. A
+tempo curve then gives each beat its second. Labels and notes pass through the same curve, so labels
+are exact by construction.
 """
 
 from __future__ import annotations
@@ -74,10 +74,21 @@ def read_notes(path: Path, quarters_per_beat: float = 1.0) -> tuple[list[Note], 
     ``quarters_per_beat`` is 1.5 for a dotted-quarter beat. Tempo changes do not matter: ticks are
     counted, not seconds. Raises ``SynthError`` for a file that mido cannot read.
     """
+    return notes_of(open_midi(path), quarters_per_beat)
+
+
+def open_midi(path: Path) -> mido.MidiFile:
+    """A MIDI file in memory; raises ``SynthError`` where mido cannot read it."""
     try:
-        midi = mido.MidiFile(path)
+        return mido.MidiFile(path)
     except (OSError, ValueError, EOFError, IndexError, mido.KeySignatureError) as error:
         raise SynthError(f"{path.name} is not a readable MIDI file: {error}.") from error
+
+
+def notes_of(
+    midi: mido.MidiFile, quarters_per_beat: float = 1.0
+) -> tuple[list[Note], list[Control]]:
+    """Notes and controls of a MIDI file in memory, in beats; see ``read_notes``."""
     per_beat = midi.ticks_per_beat * quarters_per_beat
     notes: list[Note] = []
     controls: list[Control] = []

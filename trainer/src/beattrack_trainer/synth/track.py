@@ -23,6 +23,7 @@ from beattrack_trainer.synth.arrange import (
     synth_options,
 )
 from beattrack_trainer.synth.effects import Audio, random_effects
+from beattrack_trainer.synth.freedoom import freedoom_score
 from beattrack_trainer.synth.groove import groove_score
 from beattrack_trainer.synth.harmonix import Grid, read_grid
 from beattrack_trainer.synth.heavy import heavy_score
@@ -80,6 +81,7 @@ class Job:
     seconds: tuple[float, float] | None = SECONDS
     harmonix: Path | None = None
     beats: Path | None = None  # the grid's file, of kind "harmonix"
+    freedoom: Path | None = None
 
 
 @dataclass(frozen=True, eq=False)
@@ -107,6 +109,8 @@ def make_score(job: Job, seconds: float, folder: Path, rng: np.random.Generator)
         return groove_score(seconds, job.groove, rng)
     if job.kind == "pop909" and job.pop909 is not None:
         return pop909_score(seconds, job.pop909, job.groove, rng)
+    if job.kind == "freedoom" and job.freedoom is not None:
+        return freedoom_score(seconds, job.freedoom, rng)
     if job.kind == "own":
         return own_score(seconds, rng)
     if job.kind == "heavy":
