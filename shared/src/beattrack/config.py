@@ -193,8 +193,10 @@ class DecoderConfig(Config):
     beat_power: float = 0.9
     # Exponent, each frame, of the model's tempo probabilities; 0 ignores them.
     tempo_power: float = 0.02
-    downbeat_power: float = 0.6  # the same for a downbeat among beats; 0 ignores downbeats
+    downbeat_power: float = 0.5  # the same for a downbeat among beats; 0 ignores downbeats
     downbeat_share: float = 0.5  # share of downbeats that speaks neither for nor against one
+    # Log odds of a downbeat for each spread by which the harmony changes more than usual.
+    harmony_power: float = 1.4
     offset_s: float = 0.0  # added to every beat time: the model's bias on development data
     ahead_s: float = 0.02  # a beat is reported once it is expected within this time
 
@@ -226,5 +228,6 @@ class DecoderConfig(Config):
         require(
             0.05 <= self.downbeat_share <= 0.95, "downbeat_share", self.downbeat_share, "0.05-0.95"
         )
+        require(0 <= self.harmony_power <= 10, "harmony_power", self.harmony_power, "0-10")
         require(-0.2 <= self.offset_s <= 0.2, "offset_s", self.offset_s, "-0.2 to 0.2")
         require(-0.2 <= self.ahead_s <= 0.5, "ahead_s", self.ahead_s, "-0.2 to 0.5")

@@ -137,6 +137,16 @@ class BarPointerFilter:
         evidence += TEMPO_EVIDENCE * max(0.0, _sharpness(tempo) - TEMPO_FLAT)
         return self._read(marginal / self._total, evidence)
 
+    def weigh_change(self, change: float) -> None:
+        """Let a change of harmony at the last beat speak for a bar that began there.
+
+        Args:
+            change: as ``HarmonicChange`` returns it, late in the beat, after that frame's ``step``.
+        """
+        factor = math.exp(self.config.harmony_power * change)
+        self._belief *= np.where(self._downbeat, np.float32(factor), np.float32(1))
+        self._total = np.add.reduce(self._over_slots @ self._belief)
+
     def _tempo_likelihood(self, tempo: NDArray[np.float32] | None) -> NDArray[np.float32]:
         """Return the likelihood of each tempo of the states up to a factor, float32 [tempi]."""
         if tempo is None or not len(tempo):

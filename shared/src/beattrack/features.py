@@ -46,9 +46,14 @@ def flux_bins(config: FeatureConfig) -> int:
     return config.flux_bands if "flux" in config.kind else 0
 
 
+def spectrum_bins(config: FeatureConfig) -> int:
+    """Return how many of a frame's bins are of the log spectrogram: the first; 0 for flux alone."""
+    return spectrum_bands(config) if "logspec" in config.kind else 0
+
+
 def feature_bins(config: FeatureConfig) -> int:
     """Return the number of bins of a frame: spectrogram bands, then flux bands."""
-    return flux_bins(config) + (spectrum_bands(config) if "logspec" in config.kind else 0)
+    return flux_bins(config) + spectrum_bins(config)
 
 
 def flux_groups(bands: int, flux_bands: int) -> tuple[NDArray[np.int64], NDArray[np.float32]]:

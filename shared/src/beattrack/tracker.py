@@ -12,11 +12,12 @@ from beattrack.activations import ActivationModel
 from beattrack.config import DecoderConfig
 from beattrack.decoding import BarPointerFilter, Estimate
 from beattrack.events import Beat, Event, StateChange, TrackerState
-from beattrack.features import FeatureStream
+from beattrack.features import FeatureStream, spectrum_bins
 from beattrack.gate import Gate
+from beattrack.harmony import HarmonicChange
 
 MIN_GAP = 0.6  # of a beat: two reports are at least this far apart
-BAR_HOLD = 10.0  # another reading of the bar must be this many times as likely to replace one
+BAR_HOLD = 5.0  # another reading of the bar must be this many times as likely to replace one
 MAX_COUNTED = 8  # beats over which the bar is counted on when none was reported
 LOUDEST = 1e6  # samples that overflow when squared are cut to this
 MAX_LATE_S = 0.1  # a beat found later than this after it sounded is no longer reported
@@ -129,6 +130,7 @@ class BeatTracker:
         self._fps = model.features.fps
         self._filter = BarPointerFilter(config, self._fps)
         self._reporter = BeatReporter(self._filter, self._fps, model.latency_frames)
+        self._harmony = HarmonicChange(spectrum_bins(model.features), model.latency_frames)
         self._gate = Gate(self._fps)
         self._input_delay_s = input_delay_s
         self.on_frame: Callable[[float, float, float], None] | None = None
@@ -137,7 +139,8 @@ class BeatTracker:
 
     def reset(self) -> None:
         """Forget everything heard so far; the next sample is at time 0."""
-        for part in (self._model, self._features, self._filter, self._reporter, self._gate):
+        parts = self._model, self._features, self._filter, self._harmony, self._reporter, self._gate
+        for part in parts:
             part.reset()
         # float32 [< hop]: samples short of a hop
         self._pending: NDArray[np.float32] = np.empty(0, dtype=np.float32)
@@ -149,6 +152,7 @@ class BeatTracker:
         """Go on with other settings of the filter, which begins anew; time and model go on."""
         self._filter = BarPointerFilter(decoder, self._fps)
         self._reporter = BeatReporter(self._filter, self._fps, self._model.latency_frames)
+        self._harmony.reset()
         self._gate.reset()
         self._estimate = None
 
@@ -210,9 +214,13 @@ class BeatTracker:
         if not math.isfinite(energy):  # one such sample would stay in the state for ever
             samples = np.nan_to_num(samples, nan=0, posinf=0, neginf=0).clip(-LOUDEST, LOUDEST)
             energy = float(np.dot(samples, samples))
-        activations = self._model.step(self._features.push(samples))
+        features = self._features.push(samples)
+        activations = self._model.step(features)
         beat, downbeat = float(activations.beat[0]), float(activations.downbeat[0])
         estimate = self._filter.step(beat, downbeat, activations.tempo[0])
+        change = self._harmony.step(features[0], estimate.phase, estimate.period)
+        if change is not None:
+            self._filter.weigh_change(change)
         self._estimate = estimate
         frame, self._frame = self._frame, self._frame + 1
         now_s = self._frame / self._fps + self._input_delay_s

@@ -15,6 +15,7 @@ from beattrack.config import DecoderConfig
 from beattrack.decoding import BarPointerFilter
 from beattrack.events import TrackerState
 from beattrack.gate import Gate
+from beattrack.harmony import HarmonicChange
 from beattrack.model import BeatNetwork
 from beattrack.tracker import BeatReporter
 
@@ -60,8 +61,13 @@ def follow(network: BeatNetwork, frames: Tensor, beats: Tensor, name: str, fps: 
     bar, gate = BarPointerFilter(DecoderConfig(), fps), Gate(fps)
     reporter = BeatReporter(bar, fps, latency)
     reported = []
+    harmony = HarmonicChange(network.config.bins - network.config.flux_bins, latency)
+    features = frames.float().cpu().numpy()
     for t in range(len(beat)):
         estimate = bar.step(float(beat[t]), float(downbeat[t]), tempo[t])
+        change = harmony.step(features[:, :, t], estimate.phase, estimate.period)
+        if change is not None:
+            bar.weigh_change(change)
         gate.step(1.0, estimate.confidence, estimate.evidence)
         event = reporter.step(t, (t + 1) / fps, estimate)
         if event is not None and gate.state is TrackerState.LOCKED:

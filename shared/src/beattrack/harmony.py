@@ -1,0 +1,121 @@
+"""How much the sound changes from one beat to the next: bars begin where chords do."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+LAST_PHASE = 0.85  # of a beat: what sounds later is left out, the next beat may already show in it
+LEAST = 0.5  # of the frames up to there must have been heard
+JUMP = 0.2  # beats: a phase that moves further in a frame is another reading of the music
+# A change is judged against those of the last beats, told by a mean and a spread that forget; at
+# first by these, which are means over the development music and weigh as much as START beats.
+MEAN, SPREAD, START = 0.27, 0.15, 2.0
+MEMORY = 0.94  # of the weight of earlier changes, kept from one beat to the next
+MOST = 3.0  # spreads: no change is taken to be greater
+
+
+class HarmonicChange:
+    """Compares the spectrum of each beat with that of the beat before.
+
+    Chords and bass notes change at the first beat of a bar more often than elsewhere, in music of
+    all kinds (Goto, "An audio-based real-time beat tracking system for music with or without
+    drum-sounds", JNMR 30(2), 2001, section 3.3). The network, whose training rewards what is heard
+    in a moment, makes little of it; measured in docs/decoder.md.
+    """
+
+    def __init__(self, spectrum_bins: int, latency: int) -> None:
+        """Follow frames whose first ``spectrum_bins`` bins are the log spectrogram; 0: none is.
+
+        ``latency``: frames by which the phase comes late (the model's ``latency_frames``).
+        """
+        self._bins = spectrum_bins
+        self._latency = latency
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the music."""
+        self._recent: deque[NDArray[np.float32]] = deque()
+        self._phase = 0.0
+        self._weight, self._sum, self._squares = START, START * MEAN, START * (MEAN**2 + SPREAD**2)
+        self._forget_beats()
+
+    def _forget_beats(self) -> None:
+        self._heard = np.zeros(self._bins, dtype=np.float32)  # sum over this beat's frames
+        self._frames = 0
+        self._open = False  # whether this beat was heard from its start
+        self._before: NDArray[np.float32] | None = None  # the last beat's sharpened spectrum
+
+    def step(self, frame: NDArray[np.float32], phase: float, period: float) -> float | None:
+        """Take a feature frame and return how great the change at the last beat was.
+
+        Args:
+            frame: float32 [channels, bins], the newest feature frame.
+            phase: beats since the last beat, 0-1, ``latency`` frames ago.
+            period: frames per beat.
+
+        Returns:
+            Once a beat, late in it: by how many spreads the change exceeds that of other beats,
+            -3 to 3; at all other frames None.
+        """
+        if not self._bins:
+            return None
+        self._recent.append(frame[:, : self._bins].mean(axis=0))
+        if len(self._recent) <= self._latency:
+            return None
+        spectrum = self._recent.popleft()
+        moved = phase - self._phase
+        turned, self._phase = moved < -0.5, phase
+        moved -= round(moved)
+        if abs(moved - 1 / period) > JUMP + 1 / period:
+            self._forget_beats()
+        elif turned:
+            self._begin()
+        elif self._open and phase < LAST_PHASE:
+            self._heard += spectrum
+            self._frames += 1
+        elif self._open and self._frames >= LEAST * LAST_PHASE * period:
+            self._open = False
+            return self._close()
+        return None
+
+    def _begin(self) -> None:
+        """Begin a beat. Its first frame is left out: the window still holds the beat before."""
+        if self._open:  # a phase that trembles around the turn begins more than once
+            self._before = None if self._frames > 2 else self._before
+        self._heard[:] = 0
+        self._frames = 0
+        self._open = True
+
+    def _close(self) -> float | None:
+        """Return the change from the last beat to this one; None if there was no sound in one."""
+        before, self._before = self._before, None
+        if not np.isfinite(self._heard).all():
+            return None
+        now = self._before = sharpened(self._heard / self._frames)
+        if before is None:
+            return None
+        size = math.sqrt(float(now @ now) * float(before @ before))
+        if size < 1e-6:
+            return None
+        change = 1 - float(now @ before) / size
+        self._weight = self._weight * MEMORY + 1
+        self._sum = self._sum * MEMORY + change
+        self._squares = self._squares * MEMORY + change**2
+        mean = self._sum / self._weight
+        spread = math.sqrt(max(self._squares / self._weight - mean**2, 1e-6))
+        return min(max((change - mean) / spread, -MOST), MOST)
+
+
+def sharpened(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return what stands out of its neighbours, float32 [bins]: partials, less of noise and drums.
+
+    The root of: each bin less the mean of itself and its two neighbours, where that is positive.
+    The root makes many weak partials count beside a strong one.
+    """
+    padded = np.pad(spectrum, 1, mode="edge")
+    around = (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
+    return np.sqrt(np.maximum(spectrum - around, np.float32(0)))
