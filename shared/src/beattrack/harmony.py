@@ -95,7 +95,7 @@ class HarmonicChange:
         before, self._before = self._before, None
         if not np.isfinite(self._heard).all():
             return None
-        now = self._before = sharpened(self._heard / self._frames)
+        now = self._before = sharpened(self._heard / np.float32(self._frames))
         if before is None:
             return None
         size = math.sqrt(float(now @ now) * float(before @ before))
@@ -118,4 +118,5 @@ def sharpened(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     padded = np.pad(spectrum, 1, mode="edge")
     around = (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
-    return np.sqrt(np.maximum(spectrum - around, np.float32(0)))
+    above: NDArray[np.float32] = np.maximum(spectrum - around, np.float32(0))
+    return np.sqrt(above)

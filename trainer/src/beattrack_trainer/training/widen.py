@@ -40,8 +40,7 @@ def widened(narrow: dict[str, Tensor], network: BeatNetwork) -> dict[str, Tensor
     for name, wide in network.state_dict().items():
         old, new = narrow[name], wide.clone()
         if name == MERGE:
-            channels = network.config.channels
-            old, new = old.unflatten(1, (channels, -1)), new.unflatten(1, (channels, -1))
+            old, new = (w.reshape(len(w), network.config.channels, -1, 1) for w in (old, new))
         new[: len(old)] = 0
         new[tuple(slice(n) for n in old.shape)] = old
         result[name] = new.reshape(wide.shape)
