@@ -56,6 +56,23 @@ def test_the_best_path_finds_beats_and_bars(meter, bpm):
     assert (first == np.arange(len(times)) % meter + 1).all()
 
 
+@pytest.mark.parametrize("first", [0, 1, 2, 3])
+def test_bars_begin_where_the_harmony_changes(first):
+    times = 0.31 + np.arange(64) * 0.5
+    beat, _ = curves(times, 4, 1700)
+    frames = np.floor(times * FPS).astype(int)
+    spectrum = np.full((1700, 60), 0.2, np.float32)
+    rng = np.random.default_rng(first)
+    for i in range(first - 4, 64, 4):
+        bar = slice(frames[max(i, 0)], frames[i + 4] if i + 4 < 64 else 1700)
+        spectrum[bar, rng.choice(60, 5, replace=False)] = 1
+    config = DecoderConfig(beats_per_bar=(4,))
+    none = np.empty((1700, 0), np.float32)
+    found = best_beats(beat, 0.4 * beat, none, config, FPS, spectrum)
+    at = [np.abs((found[:, 0] + 0.5) / FPS - t).argmin() for t in times]
+    assert (found[at, 1] == (np.arange(64) - first) % 4 + 1).all()
+
+
 def test_it_follows_a_tempo_that_drifts():
     gaps = 60 / np.linspace(90, 126, 80)
     times = 0.5 + np.cumsum(gaps)

@@ -96,18 +96,21 @@ class HarmonicChange:
         if not np.isfinite(self._heard).all():
             return None
         now = self._before = sharpened(self._heard / np.float32(self._frames))
-        if before is None:
+        change = None if before is None else change_between(before, now)
+        if change is None:
             return None
-        size = math.sqrt(float(now @ now) * float(before @ before))
-        if size < 1e-6:
-            return None
-        change = 1 - float(now @ before) / size
         self._weight = self._weight * MEMORY + 1
         self._sum = self._sum * MEMORY + change
         self._squares = self._squares * MEMORY + change**2
         mean = self._sum / self._weight
         spread = math.sqrt(max(self._squares / self._weight - mean**2, 1e-6))
         return min(max((change - mean) / spread, -MOST), MOST)
+
+
+def change_between(before: NDArray[np.float32], now: NDArray[np.float32]) -> float | None:
+    """Return 1 less the cosine of two sharpened spectra, 0-1; None where one is of silence."""
+    size = math.sqrt(float(now @ now) * float(before @ before))
+    return None if size < 1e-6 else 1 - float(now @ before) / size
 
 
 def sharpened(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:

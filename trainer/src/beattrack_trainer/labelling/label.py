@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from beattrack.activations import ActivationModel
 from beattrack.config import ConfigError, DecoderConfig
-from beattrack.features import compute, flux_bins
+from beattrack.features import compute, flux_bins, spectrum_bins
 from beattrack_runtime.errors import BeattrackError
 from beattrack_runtime.session import load_model
 from beattrack_trainer.data.annotations import read_beats
@@ -130,7 +130,8 @@ def _members(
         frames = compute(samples, model.features)
         fps = model.features.fps
         beat, downbeat, tempo = _activations(model, frames)
-        beats = best_beats(beat, downbeat, tempo, decoder, fps)
+        spectrum = _late(frames[:, :, : spectrum_bins(model.features)], model.latency_frames)
+        beats = best_beats(beat, downbeat, tempo, decoder, fps, spectrum)
         beats[:, 0] = (beats[:, 0] + 0.5 - model.latency_frames) / fps + decoder.offset_s
         yield file.stem, beats
         bins = flux_bins(model.features)
@@ -165,6 +166,16 @@ def _activations(
         np.concatenate([getattr(b, k) for b in blocks]) for k in ("beat", "downbeat", "tempo")
     ]
     return columns[0], columns[1], columns[2]
+
+
+def _late(frames: NDArray[np.float32], latency: int) -> NDArray[np.float32] | None:
+    """Return the channels' mean as late as the model's activations, float32 [frames, bins].
+
+    None where the features have no spectrogram.
+    """
+    if not frames.shape[2]:
+        return None
+    return np.pad(frames.mean(axis=1), ((latency, 0), (0, 0)))[: len(frames)]
 
 
 def _write_part(

@@ -4,10 +4,13 @@ A dynamic programme over (frame of a beat, tempo) as in Ellis, "Beat tracking by
 programming" (2007), but with tempo as a state of its own, the tempi and transitions of
 `beattrack.statespace`, and the filter's likelihoods, of which that of a beat does not adapt: each
 beat is paid by its activation, each interval by the model's tempo evidence, each change of tempo by
-the filter's penalty. Bars are read in a second pass over the beats.
+the filter's penalty. Bars are read in a second pass over the beats, from the downbeat activation
+and from where the harmony changes.
 """
 
 from __future__ import annotations
+
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +24,10 @@ from beattrack.decoding import (
     TEMPO_CLIP,
     TEMPO_WIDTH,
 )
+from beattrack.harmony import LAST_PHASE, MOST, change_between, sharpened
 from beattrack.statespace import StateSpace, build_state_space
+
+AROUND = 16  # beats on either side against whose changes of harmony one is judged
 
 Floats = NDArray[np.float64]
 
@@ -32,6 +38,7 @@ def best_beats(
     tempo: NDArray[np.float32],
     config: DecoderConfig,
     fps: float,
+    spectrum: NDArray[np.float32] | None = None,
 ) -> Floats:
     """Return the likeliest beats, float64 [beats, 2]: position in frames, beat in bar.
 
@@ -41,13 +48,17 @@ def best_beats(
         tempo: probabilities of tempo classes, float32 [frames, classes]; no classes: no evidence.
         config: of the live filter, whose likelihoods are used.
         fps: frames a second.
+        spectrum: log spectrogram, float32 [frames, bins], as late as the activations; None: bars
+            are read from the downbeat activation alone.
     """
     space = build_state_space(config, fps)
     reward = _beat_reward(beat)
     frames = _best_path(reward, _tempo_reward(tempo, space, config, fps), space)
     if len(frames) < 2:
         return np.empty((0, 2))
-    bars = _best_bars(_downbeat_share(beat, downbeat, frames), space, config)
+    share = _downbeat_share(beat, downbeat, frames)
+    changes = np.zeros(len(frames)) if spectrum is None else _changes(spectrum, frames)
+    bars = _best_bars(share, changes, space, config)
     return np.column_stack([_refined(beat, frames), bars])
 
 
@@ -142,10 +153,31 @@ def _downbeat_share(
     return np.asarray(share.clip(SHARE_CLIP, 1 - SHARE_CLIP), dtype=np.float64)
 
 
-def _best_bars(share: Floats, space: StateSpace, config: DecoderConfig) -> NDArray[np.intp]:
+def _changes(spectrum: NDArray[np.float32], frames: NDArray[np.intp]) -> Floats:
+    """Return how much more than around it the harmony changes at each beat, in spreads.
+
+    The offline twin of `beattrack.harmony.HarmonicChange`: the beats around lie on both sides.
+    """
+    ends = frames + np.diff(frames, append=2 * frames[-1] - frames[-2]) * LAST_PHASE
+    ends = np.minimum(ends.astype(int), len(spectrum))
+    starts = np.minimum(frames + 1, ends - 1)
+    beats = [sharpened(spectrum[a:b].mean(axis=0)) for a, b in zip(starts, ends, strict=True)]
+    between = [change_between(a, b) for a, b in pairwise(beats)]
+    known = np.array([np.nan, *(np.nan if c is None else c for c in between)])
+    changes = np.zeros(len(frames))
+    for i in np.flatnonzero(np.isfinite(known)):
+        near = known[max(0, i - AROUND) : i + AROUND + 1]
+        near = near[np.isfinite(near)]
+        changes[i] = (known[i] - near.mean()) / max(float(near.std()), 1e-3)
+    return changes.clip(-MOST, MOST)
+
+
+def _best_bars(
+    share: Floats, changes: Floats, space: StateSpace, config: DecoderConfig
+) -> NDArray[np.intp]:
     """Return the beat in bar of each beat: the best path through the bars' slots."""
     expected, power = config.downbeat_share, config.downbeat_power
-    first = power * np.log(share / expected)
+    first = power * np.log(share / expected) + config.harmony_power * changes
     other = power * np.log((1 - share) / (1 - expected))
     reward = np.where(space.slot_position == 1, first[:, None], other[:, None])
     change = np.log(space.slot_change.astype(np.float64) + 1e-12)
