@@ -79,9 +79,9 @@ images-test *ARGS: _test-env
 lock: _test-env
     @.venv-test/bin/python docker/lock.py
 
-# Repeat the shipped starter model from nothing: some two hours on two idle cores (docs/training.md)
-starter-model groove pop909 harmonix music jobs="2": _test-env
-    bash scripts/starter_model.sh {{groove}} {{pop909}} {{harmonix}} {{music}} {{jobs}}
+# Repeat the shipped starter model from nothing: some three hours on two idle cores (docs/training.md)
+starter-model groove pop909 freedoom harmonix music jobs="2": _test-env
+    bash scripts/starter_model.sh {{groove}} {{pop909}} {{freedoom}} {{harmonix}} {{music}} {{jobs}}
 
 # Render a small set, train on it, evaluate, export and track the bundled song: some 7 minutes
 pipeline dir="data/pipeline": _test-env

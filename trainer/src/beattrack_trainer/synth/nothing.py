@@ -162,9 +162,10 @@ def _say(rate: int, rng: np.random.Generator) -> Audio:
 
 
 def rain(n: int, rate: int, rng: np.random.Generator) -> Audio:
-    """Very many small drops: filtered impulses, denser than can be told apart."""
-    hits = (rng.random(n) < rng.uniform(50, 1500) / rate) * rng.lognormal(0, 1, n)
-    ring = _burst(rate, rng.uniform(0.002, 0.01), 800, 6000, rng)
+    """Drops, keys or the claps of a crowd, at random times: from five a second to very many."""
+    each = np.exp(rng.uniform(np.log(5), np.log(1500)))
+    hits = (rng.random(n) < each / rate) * rng.lognormal(0, rng.uniform(0.2, 1), n)
+    ring = _burst(rate, rng.uniform(0.001, 0.012), rng.uniform(100, 1500), 10000, rng)
     return np.asarray(signal.oaconvolve(hits, ring)[:n], dtype=np.float32)
 
 
@@ -172,4 +173,4 @@ SOUNDS: dict[str, Sound] = {
     "applause": applause, "speech": speech, "clatter": clatter, "weather": weather,
     "bed": bed, "drone": drone, "rain": rain,
 }  # fmt: skip
-SHARES = (0.27, 0.33, 0.13, 0.07, 0.06, 0.08, 0.06)
+SHARES = (0.25, 0.31, 0.12, 0.06, 0.06, 0.07, 0.13)
