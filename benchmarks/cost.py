@@ -30,6 +30,7 @@ from rich.table import Table
 from beattrack.decoding import BarPointerFilter
 from beattrack.features import FeatureStream, spectrum_bins
 from beattrack.harmony import HarmonicChange
+from beattrack.tonality import Tonality
 from beattrack_runtime import open_tracker
 from beattrack_runtime.session import load_model
 
@@ -62,7 +63,9 @@ def hop_by_hop(audio: NDArray[np.float32], rate: int) -> dict[str, tuple[float, 
     model = load_model()
     features = FeatureStream(model.features)
     bar = BarPointerFilter(model.decoder, model.features.fps)
-    harmony = HarmonicChange(spectrum_bins(model.features), model.latency_frames)
+    bins = spectrum_bins(model.features)
+    harmony = HarmonicChange(bins, model.latency_frames)
+    tonality = Tonality(bins, model.features.fps)
     hop = model.features.hop
     for start in range(0, len(audio) - hop, hop):  # any audio will do: the rate does not matter
         t0 = time.perf_counter()
@@ -74,6 +77,7 @@ def hop_by_hop(audio: NDArray[np.float32], rate: int) -> dict[str, tuple[float, 
         change = harmony.step(frames[0], now.phase, now.period)
         if change is not None:
             bar.weigh_change(change)
+        tonality.step(frames[0])
         t3 = time.perf_counter()
         for part, value in zip(times, (t1 - t0, t2 - t1, t3 - t2), strict=True):
             times[part].append(value)

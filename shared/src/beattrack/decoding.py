@@ -27,9 +27,6 @@ EVIDENCE_GAIN, EVIDENCE_POWER = 10.0, 0.7
 # What a network that is sure of the tempo adds to it, a frame, in proportion to how far its
 # sharpness (1: one class alone, 0: all alike) is above that which it has where nothing pulses.
 TEMPO_EVIDENCE, TEMPO_FLAT = 0.11, 0.3
-# What one takes away that claims beats and knows no tempo for them, as it does where a few people
-# clap: in proportion to the beat's probability and to how far the sharpness is below this.
-TEMPO_DOUBT, TEMPO_VAGUE = 1.1, 0.33
 
 
 _Reading = tuple[slice, NDArray[np.bool_], NDArray[np.float32], int, float]
@@ -137,16 +134,8 @@ class BarPointerFilter:
         self._belief, self._spare = new, old
         due /= max(float(self._total) - float(entering.sum()) + due, 1e-30)
         evidence = math.log(1 - due + due * EVIDENCE_GAIN * odds**EVIDENCE_POWER)
-        evidence += self._tempo_evidence(beat, tempo)
+        evidence += TEMPO_EVIDENCE * max(0.0, _sharpness(tempo) - TEMPO_FLAT)
         return self._read(marginal / self._total, evidence)
-
-    def _tempo_evidence(self, beat: float, tempo: NDArray[np.float32] | None) -> float:
-        """Return what the tempo head's sureness says for or against there being a pulse."""
-        sharpness = _sharpness(tempo) if self.config.tempo_power else None
-        if sharpness is None:
-            return 0.0
-        sure = TEMPO_EVIDENCE * max(0.0, sharpness - TEMPO_FLAT)
-        return sure - TEMPO_DOUBT * beat * max(0.0, TEMPO_VAGUE - sharpness)
 
     def weigh_change(self, change: float) -> None:
         """Let a change of harmony at the last beat speak for a bar that began there.
@@ -247,14 +236,14 @@ class BarPointerFilter:
         return np.asarray(here + change.T @ behind + change @ ahead)
 
 
-def _sharpness(tempo: NDArray[np.float32] | None) -> float | None:
+def _sharpness(tempo: NDArray[np.float32] | None) -> float:
     """Return how sure tempo probabilities are, 0-1: one less their entropy as a share of the most.
 
-    None where there are fewer than two classes, or they are no probabilities.
+    0 where there are fewer than two classes, or they are no probabilities.
     """
     total = 0.0 if tempo is None or len(tempo) < 2 else float(np.add.reduce(tempo))
     if tempo is None or not 0 < total < math.inf:
-        return None
+        return 0.0
     share = np.maximum(tempo, np.float32(1e-9))
     entropy = -float(share @ np.log(share)) / total + math.log(total)
     return 1 - entropy / math.log(len(tempo))

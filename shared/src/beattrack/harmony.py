@@ -116,10 +116,14 @@ def change_between(before: NDArray[np.float32], now: NDArray[np.float32]) -> flo
 def sharpened(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return what stands out of its neighbours, float32 [bins]: partials, less of noise and drums.
 
-    The root of: each bin less the mean of itself and its two neighbours, where that is positive.
-    The root makes many weak partials count beside a strong one.
+    Its root: so many weak partials count beside a strong one.
     """
+    return np.sqrt(above_neighbours(spectrum))
+
+
+def above_neighbours(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Return each bin less the mean of itself and its neighbours, 0 or more, float32 [bins]."""
     padded = np.pad(spectrum, 1, mode="edge")
     around = (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
     above: NDArray[np.float32] = np.maximum(spectrum - around, np.float32(0))
-    return np.sqrt(above)
+    return above

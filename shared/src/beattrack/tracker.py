@@ -15,6 +15,7 @@ from beattrack.events import Beat, Event, StateChange, TrackerState
 from beattrack.features import FeatureStream, spectrum_bins
 from beattrack.gate import Gate
 from beattrack.harmony import HarmonicChange
+from beattrack.tonality import Tonality
 
 MIN_GAP = 0.6  # of a beat: two reports are at least this far apart
 BAR_HOLD = 5.0  # another reading of the bar must be this many times as likely to replace one
@@ -131,6 +132,7 @@ class BeatTracker:
         self._filter = BarPointerFilter(config, self._fps)
         self._reporter = BeatReporter(self._filter, self._fps, model.latency_frames)
         self._harmony = HarmonicChange(spectrum_bins(model.features), model.latency_frames)
+        self._tonality = Tonality(spectrum_bins(model.features), self._fps)
         self._gate = Gate(self._fps)
         self._input_delay_s = input_delay_s
         self.on_frame: Callable[[float, float, float], None] | None = None
@@ -139,8 +141,9 @@ class BeatTracker:
 
     def reset(self) -> None:
         """Forget everything heard so far; the next sample is at time 0."""
-        parts = self._model, self._features, self._filter, self._harmony, self._reporter, self._gate
-        for part in parts:
+        self._features.reset()
+        self._model.reset()
+        for part in (self._filter, self._harmony, self._tonality, self._reporter, self._gate):
             part.reset()
         # float32 [< hop]: samples short of a hop
         self._pending: NDArray[np.float32] = np.empty(0, dtype=np.float32)
@@ -230,7 +233,8 @@ class BeatTracker:
         events: list[Event] = []
         silent = self._gate.silent
         power = energy / len(samples)
-        changed = self._gate.step(power, estimate.confidence, estimate.evidence)
+        evidence = estimate.evidence + self._tonality.step(features[0])
+        changed = self._gate.step(power, estimate.confidence, evidence)
         if silent is not self._gate.silent and self.on_silence is not None:
             self.on_silence(now_s, not silent)
         if changed:

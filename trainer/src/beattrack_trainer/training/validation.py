@@ -17,6 +17,7 @@ from beattrack.events import TrackerState
 from beattrack.gate import Gate
 from beattrack.harmony import HarmonicChange
 from beattrack.model import BeatNetwork
+from beattrack.tonality import Tonality
 from beattrack.tracker import BeatReporter
 
 LONGEST_S = 60.0  # of a track that is listened to
@@ -61,14 +62,16 @@ def follow(network: BeatNetwork, frames: Tensor, beats: Tensor, name: str, fps: 
     bar, gate = BarPointerFilter(DecoderConfig(), fps), Gate(fps)
     reporter = BeatReporter(bar, fps, latency)
     reported = []
-    harmony = HarmonicChange(network.config.bins - network.config.flux_bins, latency)
+    spectrum_bins = network.config.bins - network.config.flux_bins
+    harmony, tonality = HarmonicChange(spectrum_bins, latency), Tonality(spectrum_bins, fps)
     features = frames.float().cpu().numpy()
     for t in range(len(beat)):
         estimate = bar.step(float(beat[t]), float(downbeat[t]), tempo[t])
         change = harmony.step(features[:, :, t], estimate.phase, estimate.period)
         if change is not None:
             bar.weigh_change(change)
-        gate.step(1.0, estimate.confidence, estimate.evidence)
+        evidence = estimate.evidence + tonality.step(features[:, :, t])
+        gate.step(1.0, estimate.confidence, evidence)
         event = reporter.step(t, (t + 1) / fps, estimate)
         if event is not None and gate.state is TrackerState.LOCKED:
             reported.append((event.time_s, event.position))
