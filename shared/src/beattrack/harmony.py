@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from functools import lru_cache
 
 import numpy as np
 from numpy.typing import NDArray
@@ -123,7 +124,14 @@ def sharpened(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def above_neighbours(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
     """Return each bin less the mean of itself and its neighbours, 0 or more, float32 [bins]."""
-    padded = np.pad(spectrum, 1, mode="edge")
-    around = (padded[:-2] + padded[1:-1] + padded[2:]) / np.float32(3)
-    above: NDArray[np.float32] = np.maximum(spectrum - around, np.float32(0))
-    return above
+    above: NDArray[np.float32] = _less_neighbours(len(spectrum)) @ spectrum
+    return np.maximum(above, np.float32(0), out=above)
+
+
+@lru_cache(maxsize=4)
+def _less_neighbours(bins: int) -> NDArray[np.float32]:
+    """The matrix of that difference, float32 [bins, bins]; beyond the ends the last bin goes on."""
+    one = np.pad(np.eye(bins), ((1, 1), (0, 0)), mode="edge")
+    matrix = one[1:-1] - (one[:-2] + one[1:-1] + one[2:]) / 3
+    matrix.setflags(write=False)
+    return matrix.astype(np.float32)

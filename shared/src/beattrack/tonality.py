@@ -14,7 +14,8 @@ LAST_S = 0.3  # tones that last some tenths of a second stay in a mean so long, 
 # and clear speech on the other, and never more than a weak pulse's. A drum alone has no tones and
 # a pulse that needs no such help; a held chord has tones and no pulse.
 EVENLY, SLOPE, MOST = 0.064, 0.375, 0.015
-LOUDEST = np.float32(12)  # of the log spectrogram: full scale is near 3
+SILENT, LOUDEST = np.float32(0), np.float32(27)  # natural log of a magnitude: full scale is near 7
+LN_10 = math.log(10)
 
 
 class Tonality:
@@ -45,11 +46,11 @@ class Tonality:
         """
         if not self._bins:
             return 0.0
-        spectrum = np.minimum(frame[:, : self._bins].mean(axis=0), LOUDEST)
-        magnitude = np.float32(10) ** spectrum - np.float32(1)
-        root = np.sqrt(np.maximum(magnitude, np.float32(0)))
-        if not np.isfinite(root).all():
+        spectrum = np.add.reduce(frame[:, : self._bins]) * np.float32(LN_10 / len(frame))
+        root = np.sqrt(np.expm1(np.minimum(np.maximum(spectrum, SILENT), LOUDEST)))
+        if not math.isfinite(float(np.add.reduce(root))):
             return -MOST
         self._spectrum += self._gain * (root - self._spectrum)
-        share = float(above_neighbours(self._spectrum).sum()) / (float(self._spectrum.sum()) + 1e-6)
+        above = float(np.add.reduce(above_neighbours(self._spectrum)))
+        share = above / (float(np.add.reduce(self._spectrum)) + 1e-6)
         return min(max(SLOPE * (share - EVENLY), -MOST), MOST)
