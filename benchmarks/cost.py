@@ -27,10 +27,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from beattrack.decoding import BarPointerFilter
-from beattrack.features import FeatureStream, spectrum_bins
-from beattrack.harmony import HarmonicChange
-from beattrack.tonality import Tonality
+from beattrack.features import FeatureStream
+from beattrack.following import Follower
 from beattrack_runtime import open_tracker
 from beattrack_runtime.session import load_model
 
@@ -62,10 +60,7 @@ def hop_by_hop(audio: NDArray[np.float32], rate: int) -> dict[str, tuple[float, 
         whole.append(time.perf_counter() - begun)
     model = load_model()
     features = FeatureStream(model.features)
-    bar = BarPointerFilter(model.decoder, model.features.fps)
-    bins = spectrum_bins(model.features)
-    harmony = HarmonicChange(bins, model.latency_frames)
-    tonality = Tonality(bins, model.features.fps)
+    follower = Follower(model.decoder, model.features, model.latency_frames)
     hop = model.features.hop
     for start in range(0, len(audio) - hop, hop):  # any audio will do: the rate does not matter
         t0 = time.perf_counter()
@@ -73,11 +68,8 @@ def hop_by_hop(audio: NDArray[np.float32], rate: int) -> dict[str, tuple[float, 
         t1 = time.perf_counter()
         found = model.step(frames)
         t2 = time.perf_counter()
-        now = bar.step(float(found.beat[0]), float(found.downbeat[0]), found.tempo[0])
-        change = harmony.step(frames[0], now.phase, now.period)
-        if change is not None:
-            bar.weigh_change(change)
-        tonality.step(frames[0])
+        beat, downbeat = float(found.beat[0]), float(found.downbeat[0])
+        follower.step(frames[0], beat, downbeat, found.tempo[0], power=0.1)
         t3 = time.perf_counter()
         for part, value in zip(times, (t1 - t0, t2 - t1, t3 - t2), strict=True):
             times[part].append(value)

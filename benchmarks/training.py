@@ -115,7 +115,7 @@ def training(items: tuple[Item, ...], kind: str, what: str) -> Iterator[Row]:
     """Time steps on excerpts of the default length and batch: loss, gradients, optimiser."""
     features, config = items[0].store.features, TrainConfig()
     model = fit_model_config(ModelConfig(model=kind), features)
-    module = BeatModule(model, config, features.fps)
+    module = BeatModule(model, config, features)
     optimiser = torch.optim.AdamW(module.network.parameters(), lr=config.learning_rate)
     count = (STEPS + 2) * config.batch_size
     excerpts = Excerpts(items, features, model, config, range(count), AugmentConfig())

@@ -12,14 +12,15 @@ from beattrack.config import DecoderConfig, FeatureConfig
 class FluxModel:
     """An ActivationModel that needs no learning; its state delays the answer by one frame."""
 
-    def __init__(self, decoder: DecoderConfig | None = None) -> None:
-        self.features = FeatureConfig(kind="flux")
+    def __init__(self, decoder: DecoderConfig | None = None, kind: str = "flux") -> None:
+        self.features = FeatureConfig(kind=kind)
         self.decoder = decoder or DecoderConfig()
         self.latency_frames = 3
         self.reset()
 
     def step(self, frames: NDArray[np.float32]) -> Activations:
-        joined = np.append(self._last, frames.mean(axis=(1, 2)))
+        flux = frames[:, :, -self.features.flux_bands :]
+        joined = np.append(self._last, flux.mean(axis=(1, 2)))
         mean, self._last = joined[:-1], joined[-1]
         beat = 1 / (1 + np.exp(4.86 - 3.54 * mean))
         return Activations(beat, 0.25 * beat, np.empty((len(frames), 0), np.float32))

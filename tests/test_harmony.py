@@ -120,5 +120,8 @@ def test_the_bar_begins_where_the_chord_changes(first):
         reports[power] = [
             (round(b.time_s * FPS / PERIOD) - first) % 4 + 1 == b.position for b in late
         ]
-    assert len(reports[0.0]) > 40
-    assert all(reports.pop(DecoderConfig().harmony_power))
+    without, heard = reports[0.0], reports[DecoderConfig().harmony_power]
+    assert min(len(without), len(heard)) > 40
+    assert all(heard)
+    assert all(without) or not any(without)  # a count that nothing corrects: right by chance
+    assert any(without) == (first == 3)

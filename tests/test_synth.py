@@ -38,6 +38,7 @@ from beattrack_trainer.synth.midi import Note, Score, SynthError  # noqa: E402
 from beattrack_trainer.synth.ogg import crc as ogg_crc  # noqa: E402
 from beattrack_trainer.synth.ogg import write_ogg  # noqa: E402
 from beattrack_trainer.synth.own import own_score, timpani_part  # noqa: E402
+from beattrack_trainer.synth.sources import Sources, track_ids  # noqa: E402
 from beattrack_trainer.training.excerpts import Excerpts, Item  # noqa: E402
 
 RATE = synth_midi.SAMPLE_RATE
@@ -209,13 +210,14 @@ def test_too_short_a_score_is_an_error():
 
 def test_one_kind_alone(tmp_path: Path):
     for sources, said in (
-        (synth_module.Sources(only="heavy", nothing=True), "among random pieces"),
-        (synth_module.Sources(only="pop909"), "give --pop909"),
-        (synth_module.Sources(only="loud"), "no kind 'loud': groove, heavy"),
+        (Sources(only="heavy", nothing=True), "among random pieces"),
+        (Sources(only="pop909"), "give --pop909"),
+        (Sources(only="loud"), "no kind 'loud': groove, heavy"),
+        (Sources(harmonix=tmp_path, freedoom=tmp_path), "go with Groove alone"),
     ):
         with pytest.raises(ValueError, match=said):
             synth_module.synthesize(tmp_path, limit=1, sources=sources)
-    sources = synth_module.Sources(only="heavy")
+    sources = Sources(only="heavy")
     (track,) = synth_module.synthesize(tmp_path, limit=1, seconds=12, sources=sources).tracks
     assert track.kind == "heavy" and track.source.startswith("heavy ")
     with pytest.raises(ValueError, match="only heavy, not None"):
@@ -225,10 +227,10 @@ def test_one_kind_alone(tmp_path: Path):
 def test_track_seeds_and_ids():
     one, two = (synth_track.track_rng(5, i).integers(1 << 30) for i in ("a", "b"))
     assert one != two and one == synth_track.track_rng(5, "a").integers(1 << 30)
-    ids = synth_module.track_ids(["mma", "own", "heavy", "groove", "pop909"])
+    ids = track_ids(["mma", "own", "heavy", "groove", "pop909"])
     kinds = [next(ids)[1] for _ in range(20)]
     assert [kinds.count(k) for k in ("mma", "groove", "own", "heavy", "pop909")] == [8, 4, 4, 2, 2]
-    few = synth_module.track_ids(["mma", "own"])
+    few = track_ids(["mma", "own"])
     assert {next(few)[1] for _ in range(40)} == {"mma", "own"}
 
 
@@ -255,7 +257,7 @@ def test_speech_has_syllables_and_pauses():
 def test_a_set_without_beats_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr(synth_nothing, "speech", synth_nothing.rain)
     monkeypatch.setitem(synth_nothing.SOUNDS, "speech", synth_nothing.rain)
-    sources = synth_module.Sources(nothing=True)
+    sources = Sources(nothing=True)
     report = synth_module.synthesize(tmp_path / "a", limit=1, seconds=12, sources=sources)
     (track,) = report.tracks
     assert track.bpm is None and not report.failures
@@ -273,7 +275,7 @@ def test_a_set_without_beats_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyP
     piece = Excerpts((item,), features, model, config, range(1), AugmentConfig(drum_muting=1))[0]
     assert not piece["beat"].any() and not piece["downbeat"].any() and (piece["tempo"] == -1).all()
     assert piece["valid"].all()
-    sources = synth_module.Sources(nothing=True, groove=tmp_path)
+    sources = Sources(nothing=True, groove=tmp_path)
     with pytest.raises(ValueError, match="has no music"):
         synth_module.synthesize(tmp_path / "b", limit=1, sources=sources)
 

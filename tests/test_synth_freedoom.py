@@ -14,9 +14,10 @@ soundfile = pytest.importorskip("soundfile", reason="soundfile is in the trainer
 
 from beattrack_trainer.synth import freedoom, trust  # noqa: E402
 from beattrack_trainer.synth.arrange import check_soundfonts  # noqa: E402
-from beattrack_trainer.synth.dataset import Sources, synthesize, track_ids  # noqa: E402
+from beattrack_trainer.synth.dataset import synthesize  # noqa: E402
 from beattrack_trainer.synth.drums import CLOSED, KICK, SNARE  # noqa: E402
 from beattrack_trainer.synth.midi import Note, SynthError  # noqa: E402
+from beattrack_trainer.synth.sources import Sources, track_ids  # noqa: E402
 from test_synth import needs_renderer  # noqa: E402
 
 ARCHIVE = Path(__file__).parents[1].parent / "shared" / "data" / "midi" / "freedoom.tar.gz"
@@ -178,6 +179,29 @@ def test_excerpts_begin_with_a_bar(tmp_path: Path, seed: int):
     assert score.meter in (3, 4) and 60 <= score.bpm <= 215
     program = score.controls[0]
     assert (program.beat, program.message.program) == (0.0, 29)
+
+
+def test_slow_and_fast_parts_stay_in_the_range(tmp_path: Path):
+    write_song(tmp_path / "d_a.mid", [(4, 4, 30, 62), (4, 4, 60, 205)])
+    found = [freedoom.freedoom_score(20.0, tmp_path, np.random.default_rng(s)) for s in range(40)]
+    assert all(59.9 < score.bpm < 215.1 for score in found)
+    assert min(s.bpm for s in found) < 70 and max(s.bpm for s in found) > 195
+
+
+def test_what_was_in_force_is_sent_in_its_order():
+    sent = [
+        ("program_change", {"program": 1}),
+        ("control_change", {"control": 0, "value": 0}),
+        ("control_change", {"control": 0, "value": 8}),
+        ("program_change", {"program": 30}),
+    ]
+    controls = tuple(
+        freedoom.Control(float(i), mido.Message(kind, **what))
+        for i, (kind, what) in enumerate(sent)
+    )
+    begun = freedoom._controls_from(controls, 4)
+    assert [c.message.type for c in begun] == ["control_change", "program_change"]
+    assert (begun[0].message.value, begun[1].message.program) == (8, 30)
 
 
 def test_excerpts_avoid_pauses_and_weak_bars():

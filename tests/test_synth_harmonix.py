@@ -21,8 +21,9 @@ from beattrack_trainer.synth.along import (  # noqa: E402
     spliced,
 )
 from beattrack_trainer.synth.arrange import check_soundfonts  # noqa: E402
-from beattrack_trainer.synth.dataset import Sources, synthesize  # noqa: E402
+from beattrack_trainer.synth.dataset import synthesize  # noqa: E402
 from beattrack_trainer.synth.midi import Control, Note, Score, SynthError  # noqa: E402
+from beattrack_trainer.synth.sources import Sources  # noqa: E402
 from test_synth import needs_renderer, onset_offsets  # noqa: E402
 
 HARMONIX = Path(__file__).parents[1].parent / "shared" / "data" / "harmonix"

@@ -30,7 +30,7 @@ def claps(seconds, pace=20, seed=3):
 
 
 def evidence(audio):
-    tonality = Tonality(BINS, CONFIG.fps)
+    tonality = Tonality(CONFIG)
     return np.array([tonality.step(frame) for frame in compute(audio, CONFIG)])
 
 
@@ -52,7 +52,7 @@ def test_the_level_does_not_matter(gain):
 
 def test_reset_and_again_are_the_same():
     frames = compute(chord(2) + claps(2), CONFIG)
-    tonality = Tonality(BINS, CONFIG.fps)
+    tonality = Tonality(CONFIG)
     first = [tonality.step(frame) for frame in frames]
     assert [tonality.step(frame) for frame in frames] != first
     tonality.reset()
@@ -61,7 +61,7 @@ def test_reset_and_again_are_the_same():
 
 def test_what_is_no_number_passes():
     frames = compute(chord(2), CONFIG)
-    tonality = Tonality(BINS, CONFIG.fps)
+    tonality = Tonality(CONFIG)
     for frame in frames:
         tonality.step(frame)
     for bad in (np.nan, np.inf, 50.0, -50.0):
@@ -69,9 +69,21 @@ def test_what_is_no_number_passes():
     assert np.isfinite([tonality.step(frame) for frame in frames]).all()
 
 
-def test_without_a_spectrum_there_is_no_evidence():
-    assert Tonality(0, 50.0).step(np.ones((1, 12), dtype=np.float32)) == 0.0
+@pytest.mark.parametrize("changed", [{"kind": "flux"}, {"bands_per_octave": 24}])
+def test_other_features_say_nothing(changed):
+    config = FeatureConfig(**changed)
+    frames = compute(chord(1), config)
+    tonality = Tonality(config)
+    assert [tonality.step(frame) for frame in frames] == [0.0] * len(frames)
+
+
+def test_another_frame_rate_says_the_same():
+    mixture = chord(6) + 0.3 * claps(6)
+    fast = FeatureConfig(hop=147)
+    tonality = Tonality(fast)
+    there = np.mean([tonality.step(frame) for frame in compute(mixture, fast)][150:])
+    assert there == pytest.approx(evidence(mixture)[50:].mean(), abs=MOST / 10)
 
 
 def test_silence_speaks_against_music():
-    assert Tonality(BINS, CONFIG.fps).step(np.zeros((1, BINS), dtype=np.float32)) == -MOST
+    assert Tonality(CONFIG).step(np.zeros((1, BINS), dtype=np.float32)) == -MOST

@@ -24,9 +24,9 @@ SHARE_CLIP = 0.02  # and the share of downbeats among beats this far
 # How much likelier a frame is with a beat than without, as the evidence for a pulse weighs it: a
 # factor on the odds and their exponent. Unlike the filter's own likelihood it does not adapt.
 EVIDENCE_GAIN, EVIDENCE_POWER = 10.0, 0.7
-# What a network that is sure of the tempo adds to it, a frame, in proportion to how far its
+# What a network that is sure of the tempo adds to it, a second, in proportion to how far its
 # sharpness (1: one class alone, 0: all alike) is above that which it has where nothing pulses.
-TEMPO_EVIDENCE, TEMPO_FLAT = 0.11, 0.3
+TEMPO_EVIDENCE, TEMPO_FLAT = 5.5, 0.3
 
 
 _Reading = tuple[slice, NDArray[np.bool_], NDArray[np.float32], int, float]
@@ -39,7 +39,7 @@ class Estimate(NamedTuple):
     period: float  # frames per beat
     confidence: float  # 0-1, probability of this reading of tempo and phase
     # log of how much likelier this frame is with a pulse than without any, and something more where
-    # the network is sure of the tempo
+    # the network is sure of the tempo; a second, so that it does not depend on the frame rate
     evidence: float
 
 
@@ -133,7 +133,8 @@ class BarPointerFilter:
         self._total = np.add.reduce(marginal)
         self._belief, self._spare = new, old
         due /= max(float(self._total) - float(entering.sum()) + due, 1e-30)
-        evidence = math.log(1 - due + due * EVIDENCE_GAIN * odds**EVIDENCE_POWER)
+        likelier = math.log(1 - due + due * EVIDENCE_GAIN * odds**EVIDENCE_POWER)
+        evidence = likelier * self._fps
         evidence += TEMPO_EVIDENCE * max(0.0, _sharpness(tempo) - TEMPO_FLAT)
         return self._read(marginal / self._total, evidence)
 

@@ -12,15 +12,16 @@ CONFIDENCE_S = 1.0  # time constant of the confidence
 LOCK_AT = 0.3  # smoothed confidence at which beats begin
 LOSE_AT = 0.2  # and below which they end
 EVIDENCE_S = 2.0  # time constant of the evidence
-LOCK_EVIDENCE = 0.012  # a frame, smoothed: a pulse must explain the sound better than none does
-LOSE_EVIDENCE = -0.002  # below, that there is a pulse has become unlikely
+LOCK_EVIDENCE = 0.6  # a second, smoothed: a pulse must explain the sound better than none does
+LOSE_EVIDENCE = -0.1  # below, that there is a pulse has become unlikely
 
 
 class Gate:
     """Follows level, confidence and evidence with hysteresis and keeps the tracker's state.
 
     Confidence says which pulse, evidence whether there is one: the filter finds the likeliest pulse
-    in applause and speech as well, but there no pulse explains the activations better than none.
+    in applause and speech as well, but there no pulse explains the activations better than none,
+    the tempo head knows no tempo, and no tones last (tonality.py).
     """
 
     def __init__(self, fps: float) -> None:
@@ -43,7 +44,13 @@ class Gate:
         return self._quiet >= self._silent_frames
 
     def step(self, power: float, confidence: float, evidence: float) -> bool:
-        """Take one hop's mean square (full scale 1) and the filter's confidence (0-1) and evidence.
+        """Take one hop.
+
+        Args:
+            power: its mean square, full scale 1.
+            confidence: the filter's, 0-1.
+            evidence: natural log of how much likelier the sound is with a pulse than without any,
+                a second: the filter's and the tonality's.
 
         Returns:
             Whether the state changed.

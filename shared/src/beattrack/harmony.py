@@ -109,7 +109,10 @@ class HarmonicChange:
 
 
 def change_between(before: NDArray[np.float32], now: NDArray[np.float32]) -> float | None:
-    """Return 1 less the cosine of two sharpened spectra, 0-1; None where one is of silence."""
+    """Return 1 less the cosine of two sharpened spectra, float32 [bins], none of them below 0.
+
+    0-1; None where one is of silence.
+    """
     size = math.sqrt(float(now @ now) * float(before @ before))
     return None if size < 1e-6 else 1 - float(now @ before) / size
 
@@ -123,15 +126,18 @@ def sharpened(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def above_neighbours(spectrum: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Return each bin less the mean of itself and its neighbours, 0 or more, float32 [bins]."""
+    """Return each bin less the mean of itself and its two neighbours, where that is above 0.
+
+    Takes and returns float32 [bins]; beyond the ends the last bin goes on.
+    """
     above: NDArray[np.float32] = _less_neighbours(len(spectrum)) @ spectrum
     return np.maximum(above, np.float32(0), out=above)
 
 
 @lru_cache(maxsize=4)
 def _less_neighbours(bins: int) -> NDArray[np.float32]:
-    """The matrix of that difference, float32 [bins, bins]; beyond the ends the last bin goes on."""
+    """The matrix of that difference, float32 [bins, bins]."""
     one = np.pad(np.eye(bins), ((1, 1), (0, 0)), mode="edge")
-    matrix = one[1:-1] - (one[:-2] + one[1:-1] + one[2:]) / 3
+    matrix = (one[1:-1] - (one[:-2] + one[1:-1] + one[2:]) / 3).astype(np.float32)
     matrix.setflags(write=False)
-    return matrix.astype(np.float32)
+    return matrix

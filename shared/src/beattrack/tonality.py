@@ -7,13 +7,16 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+from beattrack.config import FeatureConfig
+from beattrack.features import spectrum_bins
 from beattrack.harmony import above_neighbours
 
 LAST_S = 0.3  # tones that last some tenths of a second stay in a mean so long, noise does not
-# Evidence a frame: in proportion to how far the tonality is above that of loud music on one side
-# and clear speech on the other, and never more than a weak pulse's. A drum alone has no tones and
-# a pulse that needs no such help; a held chord has tones and no pulse.
-EVENLY, SLOPE, MOST = 0.064, 0.375, 0.015
+# Evidence a second: in proportion to how far the tonality is above that of rhythmic music with
+# little tone, and never more than a weak pulse's. A drum alone has no tones and a pulse that needs
+# no such help; a held chord has tones and no pulse. Chosen with 12 bands to the octave.
+EVENLY, SLOPE, MOST = 0.064, 18.75, 0.75
+BANDS_PER_OCTAVE = 12
 SILENT, LOUDEST = np.float32(0), np.float32(27)  # natural log of a magnitude: full scale is near 7
 LN_10 = math.log(10)
 
@@ -27,10 +30,15 @@ class Tonality:
     0.06 to 0.08, a held chord 0.15 (measured in docs/decoder.md).
     """
 
-    def __init__(self, spectrum_bins: int, fps: float) -> None:
-        """Follow frames whose first ``spectrum_bins`` bins are the log spectrogram; 0: none is."""
-        self._bins = spectrum_bins
-        self._gain = np.float32(1 - math.exp(-1 / (LAST_S * fps)))
+    def __init__(self, features: FeatureConfig) -> None:
+        """Follow frames of these features.
+
+        They say nothing where they hold no log spectrogram, or one of other bands than the
+        twelve to the octave for which the even point is known.
+        """
+        known = features.bands_per_octave == BANDS_PER_OCTAVE
+        self._bins = spectrum_bins(features) if known else 0
+        self._gain = np.float32(1 - math.exp(-1 / (LAST_S * features.fps)))
         self.reset()
 
     def reset(self) -> None:
@@ -41,8 +49,7 @@ class Tonality:
         """Take a feature frame, float32 [channels, bins], and return its evidence for music.
 
         Returns:
-            -0.015 to 0.015, to be added to the filter's evidence for a pulse; 0 where there is no
-            log spectrogram.
+            -0.75 to 0.75 a second, to be added to the filter's evidence for a pulse.
         """
         if not self._bins:
             return 0.0

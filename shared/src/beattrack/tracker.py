@@ -12,10 +12,8 @@ from beattrack.activations import ActivationModel
 from beattrack.config import DecoderConfig
 from beattrack.decoding import BarPointerFilter, Estimate
 from beattrack.events import Beat, Event, StateChange, TrackerState
-from beattrack.features import FeatureStream, spectrum_bins
-from beattrack.gate import Gate
-from beattrack.harmony import HarmonicChange
-from beattrack.tonality import Tonality
+from beattrack.features import FeatureStream
+from beattrack.following import Follower
 
 MIN_GAP = 0.6  # of a beat: two reports are at least this far apart
 BAR_HOLD = 5.0  # another reading of the bar must be this many times as likely to replace one
@@ -129,11 +127,7 @@ class BeatTracker:
         self._model = model
         self._features = FeatureStream(model.features)
         self._fps = model.features.fps
-        self._filter = BarPointerFilter(config, self._fps)
-        self._reporter = BeatReporter(self._filter, self._fps, model.latency_frames)
-        self._harmony = HarmonicChange(spectrum_bins(model.features), model.latency_frames)
-        self._tonality = Tonality(spectrum_bins(model.features), self._fps)
-        self._gate = Gate(self._fps)
+        self._begin(config)
         self._input_delay_s = input_delay_s
         self.on_frame: Callable[[float, float, float], None] | None = None
         self.on_silence: Callable[[float, bool], None] | None = None
@@ -141,9 +135,7 @@ class BeatTracker:
 
     def reset(self) -> None:
         """Forget everything heard so far; the next sample is at time 0."""
-        self._features.reset()
-        self._model.reset()
-        for part in (self._filter, self._harmony, self._tonality, self._reporter, self._gate):
+        for part in (self._model, self._features, self._follower, self._reporter):
             part.reset()
         # float32 [< hop]: samples short of a hop
         self._pending: NDArray[np.float32] = np.empty(0, dtype=np.float32)
@@ -153,16 +145,18 @@ class BeatTracker:
 
     def retune(self, decoder: DecoderConfig) -> None:
         """Go on with other settings of the filter, which begins anew; time and model go on."""
-        self._filter = BarPointerFilter(decoder, self._fps)
-        self._reporter = BeatReporter(self._filter, self._fps, self._model.latency_frames)
-        self._harmony.reset()
-        self._gate.reset()
+        self._begin(decoder)
         self._estimate = None
+
+    def _begin(self, decoder: DecoderConfig) -> None:
+        model = self._model
+        self._follower = Follower(decoder, model.features, model.latency_frames)
+        self._reporter = BeatReporter(self._follower.filter, self._fps, model.latency_frames)
 
     @property
     def decoder(self) -> DecoderConfig:
         """The settings of the filter."""
-        return self._filter.config
+        return self._follower.filter.config
 
     @property
     def time_s(self) -> float:
@@ -172,12 +166,12 @@ class BeatTracker:
     @property
     def state(self) -> TrackerState:
         """Searching, locked or lost."""
-        return self._gate.state
+        return self._follower.gate.state
 
     @property
     def confidence(self) -> float:
         """Belief in the present reading of tempo and phase, smoothed, 0-1."""
-        return self._gate.confidence
+        return self._follower.gate.confidence
 
     @property
     def tempo_bpm(self) -> float | None:
@@ -220,10 +214,11 @@ class BeatTracker:
         features = self._features.push(samples)
         activations = self._model.step(features)
         beat, downbeat = float(activations.beat[0]), float(activations.downbeat[0])
-        estimate = self._filter.step(beat, downbeat, activations.tempo[0])
-        change = self._harmony.step(features[0], estimate.phase, estimate.period)
-        if change is not None:
-            self._filter.weigh_change(change)
+        gate = self._follower.gate
+        silent, power = gate.silent, energy / len(samples)
+        estimate, changed = self._follower.step(
+            features[0], beat, downbeat, activations.tempo[0], power
+        )
         self._estimate = estimate
         frame, self._frame = self._frame, self._frame + 1
         now_s = self._frame / self._fps + self._input_delay_s
@@ -231,15 +226,11 @@ class BeatTracker:
             at = (frame + 0.5 - self._model.latency_frames) / self._fps
             self.on_frame(at, beat, downbeat)
         events: list[Event] = []
-        silent = self._gate.silent
-        power = energy / len(samples)
-        evidence = estimate.evidence + self._tonality.step(features[0])
-        changed = self._gate.step(power, estimate.confidence, evidence)
-        if silent is not self._gate.silent and self.on_silence is not None:
+        if silent is not gate.silent and self.on_silence is not None:
             self.on_silence(now_s, not silent)
         if changed:
-            events.append(StateChange(self._gate.state, now_s, self._gate.confidence))
+            events.append(StateChange(gate.state, now_s, gate.confidence))
         found = self._reporter.step(frame, now_s, estimate)
-        if found is not None and self._gate.state is TrackerState.LOCKED:
+        if found is not None and gate.state is TrackerState.LOCKED:
             events.append(found)
         return events

@@ -55,8 +55,9 @@ def synth(
 
     Without any beat: trainer synth data/nothing --nothing --hours 1.
     """
-    from beattrack_trainer.synth.dataset import Sources, synthesize
+    from beattrack_trainer.synth.dataset import synthesize
     from beattrack_trainer.synth.midi import SynthError
+    from beattrack_trainer.synth.sources import Sources
 
     try:
         report = synthesize(

@@ -23,12 +23,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from beattrack_trainer.data.folds import FOLDS
 from beattrack_trainer.synth.arrange import check_soundfonts
-from beattrack_trainer.synth.freedoom import survey
-from beattrack_trainer.synth.groove import performances, unpack
 from beattrack_trainer.synth.harmonix import copy_folds, grid_files
-from beattrack_trainer.synth.midi import find_program
-from beattrack_trainer.synth.mma import library
-from beattrack_trainer.synth.pop909 import songs
+from beattrack_trainer.synth.sources import Sources, available_kinds, track_ids
 from beattrack_trainer.synth.track import (
     SECONDS,
     Job,
@@ -41,16 +37,9 @@ from beattrack_trainer.synth.work import claimed, workers, write_whole
 
 console = Console(stderr=True)
 
-# The kinds of twenty tracks in the order of their ids.
-MIX = tuple(
-    "mma groove own mma pop909 heavy groove mma own groove "
-    "mma pop909 mma heavy own mma groove mma own mma".split()
-)
-# Of these, what gives way to Freedoom where its music is given; without it all stays as it was.
-FREEDOOM_SLOTS = (7, 17)
-KINDS = (*sorted(set(MIX)), "freedoom")
 WHOLE_SONG_S = 215.0  # median length of a Harmonix song
 SAVE_EVERY_S = 2.0
+RANDOM_PIECES = Sources()  # what needs no data set
 
 
 @dataclass(frozen=True)
@@ -66,80 +55,13 @@ class Report:
         return sum(t.seconds for t in self.tracks) / 3600
 
 
-@dataclass(frozen=True)
-class Sources:
-    """Archives or folders of the data sets that the music is made from; all may be missing."""
-
-    groove: Path | None = None
-    pop909: Path | None = None
-    harmonix: Path | None = None  # with it, only tracks along its grids are made
-    nothing: bool = False  # with it, only sounds without a beat are made
-    only: str | None = None  # with it, only tracks of this kind (one of KINDS) are made
-    freedoom: Path | None = None
-
-    def unpacked(self, scratch: Path) -> Sources:
-        """The same with archives unpacked into ``scratch``; raises ``ValueError``."""
-        if self.harmonix is not None and not self.harmonix.is_dir():
-            raise ValueError(f"The Harmonix folder {self.harmonix} does not exist.")
-        given = {"groove": self.groove, "pop909": self.pop909, "freedoom": self.freedoom}
-        opened = {n: None if p is None else unpack(p, scratch / n) for n, p in given.items()}
-        return replace(
-            self,
-            groove=opened["groove"],
-            pop909=opened["pop909"],
-            freedoom=opened["freedoom"],
-        )
-
-
-def track_ids(kinds: Sequence[str]) -> Iterator[tuple[str, str]]:
-    """Endless (id, kind); a kind that is not in ``kinds`` is replaced by one that is."""
-    mix = list(MIX)
-    if "freedoom" in kinds:
-        for slot in FREEDOOM_SLOTS:
-            mix[slot] = "freedoom"
-    number = 0
-    while True:
-        for kind in mix:
-            if kind not in kinds:
-                kind = kinds[number % len(kinds)]
-            yield f"{number:06d}_{kind}", kind
-            number += 1
-
-
-def available_kinds(sources: Sources) -> list[str]:
-    """Kinds that can be made from the sources given, or the one that is asked for.
-
-    Raises ``SynthError`` if a source is broken, ``ValueError`` if there is no such kind.
-    """
-    find_program("fluidsynth")
-    find_program("mma")
-    library()
-    kinds = ["mma", "own", "heavy"]
-    if sources.groove is not None:
-        performances(sources.groove)
-        kinds.append("groove")
-    if sources.pop909 is not None:
-        songs(sources.pop909)
-        kinds.append("pop909")
-    if sources.freedoom is not None:
-        console.print(survey(sources.freedoom).sentence(), markup=False)
-        kinds.append("freedoom")
-    if sources.only is None:
-        return kinds
-    if sources.only in kinds:
-        return [sources.only]
-    if sources.only in KINDS:
-        raise ValueError(f"Tracks of {sources.only} need it: give --{sources.only} PATH.")
-    raise ValueError(f"There is no kind {sources.only!r}: {', '.join(KINDS)}.")
-
-
 def synthesize(
     out_dir: Path,
     hours: float | None = None,
     seed: int = 0,
     jobs: int = 1,
     *,
-    sources: Sources = Sources(),
+    sources: Sources = RANDOM_PIECES,
     seconds: float | None = None,
     whole: bool = False,
     soundfonts: Sequence[Path] | None = None,
@@ -166,6 +88,10 @@ def synthesize(
     if sources.nothing and any(music):
         raise ValueError(
             "nothing goes without Harmonix, Groove, POP909, Freedoom: it has no music."
+        )
+    if sources.harmonix is not None and (sources.pop909 or sources.freedoom):
+        raise ValueError(
+            "Harmonix grids go with Groove alone: POP909 and Freedoom have their own beats."
         )
     fonts = () if sources.nothing else check_soundfonts(soundfonts)
     with claimed(out_dir) as scratch:

@@ -213,9 +213,10 @@ def freedoom_score(seconds: float, folder: Path, rng: np.random.Generator) -> Sc
         except SynthError:
             continue
         factor = 1.0 if rng.random() < 0.3 else float(np.exp(rng.normal(0, 0.15)))
-        # a song at the edge of what is tapped does not leave it
-        bpm = 60 / float(np.median(np.diff(song.times)))
-        factor = float(np.clip(factor, min(1.0, SLOWEST / bpm), max(1.0, FASTEST / bpm)))
+        # a song at the edge of what is tapped does not leave it, at its slowest nor at its fastest
+        bpms = 60 / np.diff(song.times)
+        least, most = min(1.0, SLOWEST / bpms.min()), max(1.0, FASTEST / bpms.max())
+        factor, bpm = float(np.clip(factor, least, most)), float(np.median(bpms))
         starts = excerpt_starts(song, int(seconds * factor * bpm / 60))
         if len(starts):
             first = starts[int(rng.integers(len(starts)))]
@@ -281,5 +282,7 @@ def _controls_from(controls: tuple[Control, ...], first: int) -> list[Control]:
         elif number in REGISTERED:
             before.append(replace(control, beat=0.0))
         elif hasattr(message, "channel"):
-            in_force[message.type, message.channel, number] = replace(control, beat=0.0)
+            key = message.type, message.channel, number
+            in_force.pop(key, None)  # what is set again comes later: a bank before its program
+            in_force[key] = replace(control, beat=0.0)
     return [*before, *in_force.values(), *after]

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from beattrack.config import ModelConfig
+from beattrack.config import FeatureConfig, ModelConfig
 from beattrack.model import build_model
 from beattrack_trainer.config import TrainConfig
 from beattrack_trainer.training.losses import all_losses
@@ -24,12 +24,12 @@ class BeatModule(lightning.LightningModule):
         heard: of the last validation, the first ``pictures`` tracks that this process heard.
     """
 
-    def __init__(self, model: ModelConfig, train: TrainConfig, fps: float) -> None:
+    def __init__(self, model: ModelConfig, train: TrainConfig, features: FeatureConfig) -> None:
         super().__init__()
         self.config = train
         self.network = build_model(model)
         self.heard: list[Heard] = []
-        self._fps = fps
+        self._features = features
         self._scores: list[tuple[float, float]] = []
 
     def on_train_batch_start(self, batch: dict[str, Tensor], index: int) -> None:
@@ -52,7 +52,7 @@ class BeatModule(lightning.LightningModule):
             self.log_dict({f"val/{k}": v for k, v in parts.items()}, logger=False, sync_dist=True,
                           add_dataloader_idx=False, batch_size=len(batch["frames"]))  # fmt: skip
             return
-        heard = follow(self.network, batch["frames"], batch["beats"], batch["name"], self._fps)
+        heard = follow(self.network, batch["frames"], batch["beats"], batch["name"], self._features)
         self._scores.append(f_measures(heard))
         if len(self.heard) < self.config.pictures:
             self.heard.append(heard)

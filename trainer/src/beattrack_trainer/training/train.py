@@ -106,7 +106,7 @@ def _train(
         torch.set_num_threads(config.threads)
         lightning.seed_everything(config.seed, verbose=False)
         model = ModelConfig.from_dict(note["model"])
-        module = BeatModule(model, config, settings.features.fps)
+        module = BeatModule(model, config, settings.features)
         if config.init and found is None:
             load_weights(module.network, config.init, Path(config.runs_dir))
         session = _Session(run, settings, parts, module, console)

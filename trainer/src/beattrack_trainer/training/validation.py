@@ -11,13 +11,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from beattrack.config import DecoderConfig
-from beattrack.decoding import BarPointerFilter
+from beattrack.config import DecoderConfig, FeatureConfig
 from beattrack.events import TrackerState
-from beattrack.gate import Gate
-from beattrack.harmony import HarmonicChange
+from beattrack.following import Follower
 from beattrack.model import BeatNetwork
-from beattrack.tonality import Tonality
 from beattrack.tracker import BeatReporter
 
 LONGEST_S = 60.0  # of a track that is listened to
@@ -41,7 +38,9 @@ class Heard:
     reported: NDArray[np.float64]
 
 
-def follow(network: BeatNetwork, frames: Tensor, beats: Tensor, name: str, fps: float) -> Heard:
+def follow(
+    network: BeatNetwork, frames: Tensor, beats: Tensor, name: str, features: FeatureConfig
+) -> Heard:
     """Run one track, float32 [C, F, T], through the network and then the filter, frame by frame.
 
     The network is in evaluation mode and has no flux mixed in. The steps are those of
@@ -52,28 +51,24 @@ def follow(network: BeatNetwork, frames: Tensor, beats: Tensor, name: str, fps: 
         frames: features from the start of the track, on the network's device.
         beats: float64 [beats, 2]: annotated seconds, beat in bar.
         name: of the track.
-        fps: frames a second.
+        features: what a feature frame is.
     """
     with torch.no_grad():
         out = network(frames[None])
     beat, downbeat = (torch.sigmoid(out[k][0].float()).cpu().numpy() for k in ("beat", "downbeat"))
     tempo = torch.softmax(out["tempo"][0].float(), dim=-1).cpu().numpy()
     latency = network.latency_frames
-    bar, gate = BarPointerFilter(DecoderConfig(), fps), Gate(fps)
-    reporter = BeatReporter(bar, fps, latency)
+    fps = features.fps
+    follower = Follower(DecoderConfig(), features, latency)
+    reporter = BeatReporter(follower.filter, fps, latency)
     reported = []
-    spectrum_bins = network.config.bins - network.config.flux_bins
-    harmony, tonality = HarmonicChange(spectrum_bins, latency), Tonality(spectrum_bins, fps)
-    features = frames.float().cpu().numpy()
+    heard = frames.float().cpu().numpy()
     for t in range(len(beat)):
-        estimate = bar.step(float(beat[t]), float(downbeat[t]), tempo[t])
-        change = harmony.step(features[:, :, t], estimate.phase, estimate.period)
-        if change is not None:
-            bar.weigh_change(change)
-        evidence = estimate.evidence + tonality.step(features[:, :, t])
-        gate.step(1.0, estimate.confidence, evidence)
+        estimate, _ = follower.step(
+            heard[:, :, t], float(beat[t]), float(downbeat[t]), tempo[t], power=1.0
+        )
         event = reporter.step(t, (t + 1) / fps, estimate)
-        if event is not None and gate.state is TrackerState.LOCKED:
+        if event is not None and follower.gate.state is TrackerState.LOCKED:
             reported.append((event.time_s, event.position))
     found = np.array(reported, dtype=np.float64).reshape(-1, 2)
     return Heard(name, fps, latency, beat, downbeat, beats.cpu().numpy(), found)
