@@ -14,13 +14,13 @@ BINS = 82
 
 
 def chords(frames, first, beats_per_chord=4, seed=0):
-    """Noisy frames, float32 [frames, 1, BINS + 12], with another chord every few beats."""
+    """Noisy spectra, float32 [frames, BINS], with another chord every few beats."""
     rng = np.random.default_rng(seed)
-    spectrum = 0.3 + 0.05 * rng.random((frames, 1, BINS + 12))
+    spectrum = 0.3 + 0.05 * rng.random((frames, BINS))
     pitches = np.stack([rng.choice(BINS, 6, replace=False) for _ in range(100)])
     for t in range(frames):
         chord = int((t - first * PERIOD) // (beats_per_chord * PERIOD))
-        spectrum[t, 0, pitches[chord]] += 1.0
+        spectrum[t, pitches[chord]] += 1.0
     return spectrum.astype(np.float32)
 
 

@@ -29,7 +29,8 @@ class Follower:
     def __init__(self, decoder: DecoderConfig, features: FeatureConfig, latency: int) -> None:
         self.filter = BarPointerFilter(decoder, features.fps)
         self.gate = Gate(features.fps)
-        self._harmony = HarmonicChange(spectrum_bins(features), latency)
+        self._bins = spectrum_bins(features)
+        self._harmony = HarmonicChange(self._bins, latency)
         self._tonality = Tonality(features)
 
     def reset(self) -> None:
@@ -58,8 +59,9 @@ class Follower:
             Where the music stands, and whether the gate's state changed.
         """
         estimate = self.filter.step(beat, downbeat, tempo)
-        change = self._harmony.step(frame, estimate.phase, estimate.period)
+        spectrum = frame[:, : self._bins].mean(axis=0)
+        change = self._harmony.step(spectrum, estimate.phase, estimate.period)
         if change is not None:
             self.filter.weigh_change(change)
-        evidence = estimate.evidence + self._tonality.step(frame)
+        evidence = estimate.evidence + self._tonality.step(spectrum)
         return estimate, self.gate.step(power, estimate.confidence, evidence)

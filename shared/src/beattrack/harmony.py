@@ -29,7 +29,7 @@ class HarmonicChange:
     """
 
     def __init__(self, spectrum_bins: int, latency: int) -> None:
-        """Follow frames whose first ``spectrum_bins`` bins are the log spectrogram; 0: none is.
+        """Follow log spectra of ``spectrum_bins`` bins; 0: there are none.
 
         ``latency``: frames by which the phase comes late (the model's ``latency_frames``).
         """
@@ -50,11 +50,11 @@ class HarmonicChange:
         self._open = False  # whether this beat was heard from its start
         self._before: NDArray[np.float32] | None = None  # the last beat's sharpened spectrum
 
-    def step(self, frame: NDArray[np.float32], phase: float, period: float) -> float | None:
-        """Take a feature frame and return how great the change at the last beat was.
+    def step(self, spectrum: NDArray[np.float32], phase: float, period: float) -> float | None:
+        """Take a frame's spectrum and return how great the change at the last beat was.
 
         Args:
-            frame: float32 [channels, bins], the newest feature frame.
+            spectrum: float32 [bins], the newest frame's log spectrogram, mean of its channels.
             phase: beats since the last beat, 0-1, ``latency`` frames ago.
             period: frames per beat.
 
@@ -64,10 +64,10 @@ class HarmonicChange:
         """
         if not self._bins:
             return None
-        self._recent.append(frame[:, : self._bins].mean(axis=0))
+        self._recent.append(spectrum)
         if len(self._recent) <= self._latency:
             return None
-        spectrum = self._recent.popleft()
+        heard = self._recent.popleft()
         moved = phase - self._phase
         turned, self._phase = moved < -0.5, phase
         moved -= round(moved)
@@ -76,7 +76,7 @@ class HarmonicChange:
         elif turned:
             self._begin()
         elif self._open and phase < LAST_PHASE:
-            self._heard += spectrum
+            self._heard += heard
             self._frames += 1
         elif self._open and self._frames >= LEAST * LAST_PHASE * period:
             self._open = False

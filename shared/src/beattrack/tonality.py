@@ -18,7 +18,7 @@ LAST_S = 0.3  # tones that last some tenths of a second stay in a mean so long, 
 EVENLY, SLOPE, MOST = 0.064, 18.75, 0.75
 BANDS_PER_OCTAVE = 12
 SILENT, LOUDEST = np.float32(0), np.float32(27)  # natural log of a magnitude: full scale is near 7
-LN_10 = math.log(10)
+LN_10 = np.float32(math.log(10))
 
 
 class Tonality:
@@ -45,16 +45,19 @@ class Tonality:
         """Forget the sound."""
         self._spectrum = np.zeros(self._bins, dtype=np.float32)
 
-    def step(self, frame: NDArray[np.float32]) -> float:
-        """Take a feature frame, float32 [channels, bins], and return its evidence for music.
+    def step(self, spectrum: NDArray[np.float32]) -> float:
+        """Take a frame's log spectrogram and return its evidence for music.
+
+        Args:
+            spectrum: float32 [bins], the mean of its channels.
 
         Returns:
             -0.75 to 0.75 a second, to be added to the filter's evidence for a pulse.
         """
         if not self._bins:
             return 0.0
-        spectrum = np.add.reduce(frame[:, : self._bins]) * np.float32(LN_10 / len(frame))
-        root = np.sqrt(np.expm1(np.minimum(np.maximum(spectrum, SILENT), LOUDEST)))
+        natural = spectrum * LN_10
+        root = np.sqrt(np.expm1(np.minimum(np.maximum(natural, SILENT), LOUDEST)))
         if not math.isfinite(float(np.add.reduce(root))):
             return -MOST
         self._spectrum += self._gain * (root - self._spectrum)
