@@ -29,12 +29,12 @@ from rich.console import Console
 from rich.table import Table
 
 from beattrack.activations import ActivationModel
-from beattrack_runtime.live.clock import ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Delivery, Due
 from beattrack_runtime.live.health import Health
 from beattrack_runtime.live.show import Show
 from beattrack_runtime.session import LiveTracker, load_model
-from soak import RATE, drums
+from music import RATE, drums
 
 SONG = Path(__file__).parents[1] / "runtime" / "demo" / "relaxation_piece.ogg"
 SONG_BPM = 120.0

@@ -14,71 +14,26 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import itertools
 import json
 import os
 import signal
 import socket
-import struct
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 import numpy as np
-from numpy.typing import NDArray
-from pythonosc.osc_message import OscMessage
 from rich.console import Console
 from rich.table import Table
 
-RATE = 22050
+from music import RATE, drums, pcm, programme
+from soak_receivers import BPM, Heard, osc_port, receive_os2l, receive_osc
+
 MAX_GROWTH_MB = 2.0
 WARM_UP = 0.25  # share of a run after which memory must be flat
-BPM = 120.0  # of the live part
-DEAD_EVERY_S, DEAD_S = 20.0, 4.0  # the OS2L receiver
 RECONNECT_EVERY_S = 25.0  # the TCP client
-SO_TIMESTAMPNS = 35  # of Linux; Python has no name for it
-SETTLE_S = 8.0  # before beats are counted
 COMMAND = [sys.executable, "-m", "beattrack_runtime"]
-
-
-def drums(seconds: float, bpm: float, seed: int = 0) -> NDArray[np.float32]:
-    """Return steady music with exact beats, float32 [n] at RATE: kick, snare, hats, bass."""
-    rng = np.random.default_rng(seed)
-    t = np.arange(round(0.25 * RATE)) / RATE
-    kick = np.sin(2 * np.pi * (45 * t + 6 * (1 - np.exp(-t * 40)))) * np.exp(-t * 18)
-    snare = rng.normal(0, 0.5, len(t)) * np.exp(-t * 30) + np.sin(2 * np.pi * 190 * t) * np.exp(
-        -t * 30
-    )
-    hat = np.diff(rng.normal(0, 0.3, len(t) + 1)) * np.exp(-t * 90)
-    audio = np.zeros(round(seconds * RATE) + len(t), np.float32)
-    half = 30 / bpm
-    for k in range(int(seconds / half)):
-        at = round(k * half * RATE)
-        bass = np.sin(2 * np.pi * (55, 55, 82.5, 73.4)[k // 8 % 4] * t) * np.exp(-t * 6)
-        part = 0.3 * hat + (0.3 * bass + (0.6 * snare if k % 4 == 2 else 0.8 * kick)) * (k % 2 == 0)
-        audio[at : at + len(t)] += 0.4 * part.astype(np.float32)
-    return audio[: round(seconds * RATE)]
-
-
-def pcm(audio: NDArray[np.floating]) -> bytes:
-    """Return s16le."""
-    return (np.clip(audio, -1, 1) * 32767).astype("<i2").tobytes()
-
-
-def programme() -> Iterator[bytes]:
-    """Yield an evening for ever, s16le in pieces of some 20 s."""
-    rng = np.random.default_rng(1)
-    pieces = [pcm(drums(20.0, bpm, seed)) for seed, bpm in enumerate((96, 120, 128, 140, 174))]
-    silence = bytes(2 * RATE * 5)
-    while True:
-        order = rng.permutation(len(pieces))
-        for number in order:
-            yield pieces[number]
-        yield silence
-        yield pcm(rng.normal(0, 0.1, 10 * RATE))  # applause of a kind
 
 
 def rss_mb(pid: int) -> float:
@@ -141,83 +96,6 @@ def fast(hours: float) -> list[tuple[str, float, float]]:
     ]
 
 
-@dataclass
-class Heard:
-    """What a receiver got: (monotonic s, state of the show), and when it was not there."""
-
-    beats: list[float] = field(default_factory=list)
-    states: list[tuple[float, str]] = field(default_factory=list)
-    dead: list[tuple[float, float]] = field(default_factory=list)
-
-    def faults(self, begun: float) -> tuple[int, int]:
-        """Return (beats lost, beats doubled), once settled, while it was there."""
-        period = 60 / BPM
-        beats = [at for at in self.beats if at > begun + SETTLE_S]
-        lost = doubled = 0
-        for one, other in itertools.pairwise(beats):
-            away = any(one < end + 2.0 and start - 0.1 < other for start, end in self.dead)
-            doubled += other - one < 0.5 * period
-            if not away:
-                lost += max(0, round((other - one) / period) - 1)
-        return lost, doubled
-
-
-def receive_osc(port: socket.socket, heard: Heard, ended: threading.Event) -> None:
-    """Collect beats and states from OSC, each with the moment at which the system had it."""
-    while not ended.is_set():
-        try:
-            data, notes, _, _ = port.recvmsg(4096, 64)
-        except TimeoutError:
-            continue
-        message = OscMessage(data)
-        at_s = arrived_s(notes)
-        if message.address == "/beattrack/beat":
-            heard.beats.append(at_s)
-        elif message.address == "/beattrack/state":
-            heard.states.append((at_s, message.params[0]))
-
-
-def arrived_s(notes: list[tuple[int, int, bytes]]) -> float:
-    """Return when a datagram arrived, monotonic seconds, by what the system notes of it.
-
-    This process waits for the processor as others do: by its own clock a beat that came on time
-    would now and then seem lost, and the next one doubled.
-    """
-    for _, kind, note in notes:
-        if kind == SO_TIMESTAMPNS:
-            seconds, nanoseconds = struct.unpack("qq", note[:16])
-            return float(seconds + nanoseconds * 1e-9 - time.time() + time.monotonic())
-    return time.monotonic()
-
-
-def receive_os2l(port: int, heard: Heard, ended: threading.Event) -> None:
-    """Collect beats from OS2L as lighting software does, but die now and then."""
-    while not ended.is_set():
-        with socket.create_server(("127.0.0.1", port)) as server:
-            server.settimeout(0.2)
-            end = time.monotonic() + DEAD_EVERY_S
-            client = None
-            text = b""
-            while time.monotonic() < end and not ended.is_set():
-                try:
-                    if client is None:
-                        client = server.accept()[0]
-                        client.settimeout(0.2)
-                    data = client.recv(4096)
-                except TimeoutError:
-                    continue
-                if not data:
-                    client = None
-                    continue
-                *lines, text = (text + data).split(b"\n")
-                heard.beats += [time.monotonic() for line in lines if json.loads(line)["evt"]]
-            if client is not None:
-                client.close()
-        gone = time.monotonic()
-        ended.wait(DEAD_S)
-        heard.dead.append((gone, time.monotonic()))
-
-
 def send_music(port: int, seconds: float) -> None:
     """Send music in real time, in odd pieces; reconnected, it goes on where the clock is."""
     rng = np.random.default_rng(2)
@@ -256,10 +134,7 @@ def free_port() -> int:
 def live(minutes: float) -> list[tuple[str, float, float]]:
     """Run a show in real time; return (what, value, bound) rows."""
     seconds = minutes * 60
-    osc = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    osc.bind(("127.0.0.1", 0))
-    osc.settimeout(0.2)
-    osc.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
+    osc = osc_port()
     pcm_port, os2l_port = free_port(), free_port()
     ended = threading.Event()
     by_osc, by_os2l = Heard(), Heard()
@@ -298,13 +173,6 @@ def live(minutes: float) -> list[tuple[str, float, float]]:
     osc.close()
     lost, doubled = by_osc.faults(begun)
     lost_os2l, doubled_os2l = by_os2l.faults(begun)
-    late = [
-        state
-        for at, state in by_osc.states
-        if begun + SETTLE_S < at < ended_s and state not in ("locked", "holding")
-    ]
-    gaps = np.diff([at for at in by_osc.beats if at > begun + SETTLE_S])
-    jitter = float(np.percentile(np.abs(gaps - 60 / BPM), 95) * 1e3) if len(gaps) else float("inf")
     print("".join(said[-6:]), end="")
     infinite = float("inf")
     return [
@@ -314,11 +182,11 @@ def live(minutes: float) -> list[tuple[str, float, float]]:
         ("live: OSC beats", len(by_osc.beats), infinite),
         ("live: OSC beats lost", lost, 0),
         ("live: OSC beats doubled", doubled, 0),
-        ("live: OSC gaps, 95th percentile off, ms", jitter, infinite),
+        ("live: OSC gaps, 95th percentile off, ms", by_osc.jitter_ms(begun), infinite),
         ("live: OS2L deaths", len(by_os2l.dead), infinite),
         ("live: OS2L beats lost while it lived", lost_os2l, 0),
         ("live: OS2L beats doubled", doubled_os2l, 0),
-        ("live: states other than locked or holding", len(late), 0),
+        ("live: states other than locked or holding", by_osc.unlocked(begun, ended_s), 0),
     ]
 
 

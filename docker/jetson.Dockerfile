@@ -87,7 +87,8 @@ COPY docker/inventory.py /usr/share/beattrack/
 RUN --mount=type=tmpfs,target=/tmp \
     HOME=/tmp /opt/beattrack/bin/python -c "import av, onnxruntime, sounddevice, soundfile; \
         from beattrack_runtime import cli, following, microphone, session; \
-        from beattrack_runtime.live import calibrate, doctor, pcm, show; \
+        from beattrack_runtime.live import calibrate, show, stdin, tcp; \
+        from beattrack_runtime.live.doctor import examination; \
         from beattrack_runtime.live.outputs import click, midi, os2l, osc, serial, web; \
         from beattrack_runtime.outputs import drawing, lines, plot"; \
     /opt/beattrack/bin/python -B /usr/share/beattrack/inventory.py /usr/share/beattrack

@@ -15,9 +15,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from beattrack_trainer import doctor
 from beattrack_trainer.cli import app
-from beattrack_trainer.doctor import BROKEN, NOTE, OK
+from beattrack_trainer.doctor import examination, libraries, surroundings
+from beattrack_trainer.doctor.finding import BROKEN, NOTE, OK, Finding
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +45,7 @@ def missing(monkeypatch: pytest.MonkeyPatch, *names: str) -> None:
 
 
 def test_this_machine_can_train() -> None:
-    found = {f.name: f for f in doctor.examine()}
+    found = {f.name: f for f in examination.examine()}
     assert [n for n, f in found.items() if f.state == BROKEN] == []
     assert found["torch"].fact.startswith(torch.__version__)
     assert "agrees with torch" in found["NATTEN"].fact
@@ -57,13 +57,13 @@ def test_this_machine_can_train() -> None:
 def test_command_shows_each_check_and_fails_only_when_training_cannot_work(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    found = [doctor.Finding("torch", OK, "fine"), doctor.Finding("synth", NOTE, "no mma", "get it")]
-    monkeypatch.setattr(doctor, "examine", lambda: found)
+    found = [Finding("torch", OK, "fine"), Finding("synth", NOTE, "no mma", "get it")]
+    monkeypatch.setattr(examination, "examine", lambda: found)
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 0
     lines = [line.split() for line in result.output.splitlines()]
     assert lines == [["ok", "torch", "fine"], ["note", "synth", "no", "mma"], ["get", "it"]]
-    found.append(doctor.Finding("folders", BROKEN, "[read-only]", "mend it"))
+    found.append(Finding("folders", BROKEN, "[read-only]", "mend it"))
     result = CliRunner().invoke(app, ["doctor"])
     assert result.exit_code == 1
     assert "[read-only]" in result.output
@@ -79,9 +79,9 @@ def test_brief_is_one_line() -> None:
 @pytest.mark.parametrize(
     ("package", "check", "state"),
     [
-        ("torch", doctor.check_torch, BROKEN),
-        ("natten", doctor.check_natten, NOTE),
-        ("madmom", doctor.check_madmom, NOTE),
+        ("torch", libraries.check_torch, BROKEN),
+        ("natten", libraries.check_natten, NOTE),
+        ("madmom", libraries.check_madmom, NOTE),
     ],
 )
 def test_a_package_that_does_not_load(
@@ -96,7 +96,7 @@ def test_a_package_that_does_not_load(
 
 def test_what_a_check_does_not_foresee_is_a_finding_too(monkeypatch: pytest.MonkeyPatch) -> None:
     missing(monkeypatch, "av")
-    found = next(f for f in doctor.examine() if f.name == "audio")
+    found = next(f for f in examination.examine() if f.name == "audio")
     assert found.state == BROKEN
     assert "libav.so" in found.fact
 
@@ -105,14 +105,14 @@ def test_natten_that_computes_otherwise_or_fails(monkeypatch: pytest.MonkeyPatch
     natten = importlib.import_module("natten")
     real = natten.na1d
     monkeypatch.setattr(natten, "na1d", lambda *a, **k: real(*a, **k) * 1.001)
-    assert doctor.check_natten().state == BROKEN
-    assert "off by" in doctor.check_natten().fact
+    assert libraries.check_natten().state == BROKEN
+    assert "off by" in libraries.check_natten().fact
 
     def no_kernel(*_: Any, **__: Any) -> None:
         raise RuntimeError("no kernel image is available\nfor execution on the device")
 
     monkeypatch.setattr(natten, "na1d", no_kernel)
-    found = doctor.check_natten()
+    found = libraries.check_natten()
     assert found.state == BROKEN
     assert found.fact.endswith("no kernel image is available")
 
@@ -122,7 +122,7 @@ def test_cuda_build_without_a_device_and_a_device_that_fails(
 ) -> None:
     monkeypatch.setattr(torch.version, "cuda", "12.6")
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    found = doctor.check_devices()
+    found = libraries.check_devices()
     assert (found.state, found.fact) == (NOTE, "CPU only: no CUDA device is seen")
     assert "container toolkit" in found.remedy
 
@@ -134,14 +134,14 @@ def test_cuda_build_without_a_device_and_a_device_that_fails(
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda _: about)
     monkeypatch.setattr(torch, "ones", fail)
-    found = doctor.check_devices()
+    found = libraries.check_devices()
     assert found.state == BROKEN
     assert found.fact == "Old GPU: CUDA error: no kernel image is available"
 
 
 def test_programs_and_soundfonts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda name, **_: None)
-    found = doctor.check_rendering()
+    found = surroundings.check_rendering()
     assert found.state == NOTE
     assert found.remedy.startswith("sudo apt-get install fluidsynth mma")
 
@@ -150,20 +150,20 @@ def test_programs_and_soundfonts(monkeypatch: pytest.MonkeyPatch) -> None:
 
     monkeypatch.setattr(shutil, "which", lambda name, **_: f"/usr/bin/{name}")
     monkeypatch.setattr(subprocess, "run", damaged)
-    assert doctor.check_rendering().state == NOTE
+    assert surroundings.check_rendering().state == NOTE
 
 
 def test_account_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("WANDB_API_KEY", raising=False)
     monkeypatch.delenv("WANDB_BASE_URL", raising=False)
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
-    assert doctor.check_wandb().state == NOTE
+    assert surroundings.check_wandb().state == NOTE
     (tmp_path / "netrc").write_text("machine api.wandb.ai login user password hidden-key\n")
-    found = doctor.check_wandb()
+    found = surroundings.check_wandb()
     assert found.state == OK
     assert "hidden-key" not in found.fact
     monkeypatch.setenv("WANDB_API_KEY", "hidden-key")
-    found = doctor.check_wandb()
+    found = surroundings.check_wandb()
     assert "WANDB_API_KEY" in found.fact
     assert "hidden-key" not in found.fact
 
@@ -171,7 +171,7 @@ def test_account_of_wandb(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> No
 def test_little_shared_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     usage = SimpleNamespace(total=64 << 20, free=64 << 20)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: usage)
-    found = doctor.check_shared_memory()
+    found = surroundings.check_shared_memory()
     assert (found.state, found.fact) == (NOTE, "0.07 GB")
     assert "shm_size" in found.remedy
 
@@ -185,11 +185,11 @@ def test_folders_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 
     (tmp_path / "data").mkdir()
     closed("data")
-    assert doctor.check_folders().state == NOTE
-    assert doctor.check_folders().fact.startswith("data/ read-only, runs/ writable")
+    assert surroundings.check_folders().state == NOTE
+    assert surroundings.check_folders().fact.startswith("data/ read-only, runs/ writable")
     (tmp_path / "runs").mkdir()
     closed("runs")
-    found = doctor.check_folders()
+    found = surroundings.check_folders()
     assert found.state == BROKEN
     assert str(tmp_path / "runs") in found.remedy
 
@@ -197,7 +197,7 @@ def test_folders_that_cannot_be_written(tmp_path: Path, monkeypatch: pytest.Monk
 def test_a_uid_without_a_name_that_cannot_write(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 987654)
     monkeypatch.setattr(os, "access", lambda *_: False)
-    found = doctor.check_user()
+    found = surroundings.check_user()
     assert found.state == NOTE
     assert "uid 987654 (without a name" in found.fact
     assert f"UID={Path.cwd().stat().st_uid}" in found.remedy

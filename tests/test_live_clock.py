@@ -10,16 +10,15 @@ import numpy as np
 import pytest
 
 from beattrack.events import Beat, Event, StateChange, TrackerState
-from beattrack_runtime.live import clock as clocks
-from beattrack_runtime.live.clock import (
+from beattrack_runtime.live.clock.loop import (
     FLIP_AFTER_S,
     HOLD_S,
+    JUMP_AFTER,
     MAX_SLEW,
-    TICKS,
     BeatClock,
-    ClockStateChange,
-    Tick,
 )
+from beattrack_runtime.live.clock.taps import TAPS
+from beattrack_runtime.live.clock.ticks import TICKS, ClockStateChange, Tick
 from beattrack_runtime.live.controls import parse
 
 LOOKAHEAD_S = 0.06
@@ -429,5 +428,5 @@ def test_restart_forgets_what_the_user_chose() -> None:
 
 
 def test_the_stated_constants_are_what_the_documentation_says() -> None:
-    assert (clocks.MAX_SLEW, clocks.HOLD_S, clocks.FLIP_AFTER_S) == (0.03, 4.0, 6.0)
-    assert (clocks.JUMP_AFTER, clocks.TAPS) == (3, 4)
+    assert (MAX_SLEW, HOLD_S, FLIP_AFTER_S) == (0.03, 4.0, 6.0)
+    assert (JUMP_AFTER, TAPS) == (3, 4)

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 from beattrack_runtime.live import delivery as deliveries
-from beattrack_runtime.live.clock import ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.delivery import QUEUE, STALE_S, Delivery, Due
 
 

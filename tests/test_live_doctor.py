@@ -15,8 +15,8 @@ import pytest
 from beattrack_runtime import microphone
 from beattrack_runtime.cli import run
 from beattrack_runtime.errors import SourceError
-from beattrack_runtime.live import doctor
-from beattrack_runtime.live.doctor import BROKEN, NOTE, OK, Finding
+from beattrack_runtime.live.doctor import access, computing, examination, sound
+from beattrack_runtime.live.doctor.finding import BROKEN, NOTE, OK, Finding
 from flux_model import drum_loop
 from virtual_mic import RATE, playing, sound_server
 
@@ -57,9 +57,11 @@ def test_without_an_input_it_fails(
     def none() -> None:
         raise SourceError("There is no sound input device in this container: start it with 'X'.")
 
-    monkeypatch.setattr(doctor, "portaudio", none)
+    monkeypatch.setattr(sound, "portaudio", none)
     monkeypatch.setattr(
-        doctor, "CHECKS", (doctor.check_program, doctor.check_microphones, doctor.check_outputs)
+        examination,
+        "CHECKS",
+        (computing.check_program, sound.check_microphones, sound.check_outputs),
     )
     assert run(["--doctor"]) == 1
     lines = capsys.readouterr().out.splitlines()
@@ -78,9 +80,9 @@ def test_a_check_that_breaks_is_a_finding_and_stops_no_other(
     def check_midi() -> list[Finding]:
         raise OSError("none")
 
-    monkeypatch.setattr(doctor, "CHECKS", (check_speed, check_midi, doctor.check_program))
-    monkeypatch.setattr(doctor, "NEEDED", (check_speed,))
-    states = {f.name: (f.state, f.fact) for f in doctor.examine()}
+    monkeypatch.setattr(examination, "CHECKS", (check_speed, check_midi, computing.check_program))
+    monkeypatch.setattr(examination, "NEEDED", (check_speed,))
+    states = {f.name: (f.state, f.fact) for f in examination.examine()}
     assert states["speed"] == (BROKEN, "odd")
     assert states["midi"] == (NOTE, "none")
     assert states["beattrack"][0] == OK
@@ -92,16 +94,16 @@ def test_the_default_that_fails_and_another_that_works(monkeypatch: pytest.Monke
         for i in range(3)
     ]
     sd = types.SimpleNamespace(query_devices=lambda *_: devices)
-    monkeypatch.setattr(doctor, "portaudio", lambda: sd)
+    monkeypatch.setattr(sound, "portaudio", lambda: sd)
     monkeypatch.setattr(microphone, "find", lambda sd, device: devices[0])
     for good, state, words in ((0, OK, ""), (2, NOTE, "--mic --device 2"), (9, BROKEN, "above")):
         monkeypatch.setattr(
-            doctor, "_try_input",
+            sound, "_try_input",
             lambda sd, info, good=good: Finding(
                 f"input {info['index']}", OK if info["index"] == good else NOTE, "", "x"
             ),
         )  # fmt: skip
-        found = doctor.check_microphones()[-1]
+        found = sound.check_microphones()[-1]
         assert (found.name, found.state) == ("--mic", state)
         assert words in found.remedy
 
@@ -111,7 +113,7 @@ def test_providers_that_run_nothing_are_told(monkeypatch: pytest.MonkeyPatch) ->
 
     names = ["CUDAExecutionProvider", "CPUExecutionProvider"]
     monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: names)
-    found = {f.name: f for f in doctor.check_providers()}
+    found = {f.name: f for f in computing.check_providers()}
     assert found["CPU"].state == OK
     assert found["CUDA"].state == NOTE  # this machine has no GPU wheel: it cannot run there
     assert found["CUDA"].remedy
@@ -121,8 +123,8 @@ def test_a_read_only_system_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None
     def none() -> None:
         raise FileNotFoundError("No usable temporary directory found")
 
-    monkeypatch.setattr(doctor.tempfile, "TemporaryDirectory", none)
-    found = {f.name: f for f in doctor.check_providers()}
+    monkeypatch.setattr(computing.tempfile, "TemporaryDirectory", none)
+    found = {f.name: f for f in computing.check_providers()}
     assert found["CPU"].state == OK
     assert "not counted" in found["CPU"].fact
 
@@ -131,25 +133,25 @@ def test_permissions(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PULSE_SERVER", raising=False)
     monkeypatch.setattr(microphone, "SOUND", tmp_path / "none")
     monkeypatch.setattr(microphone, "_CONTAINER_MARKS", ())
-    assert finding(doctor.check_permissions).remedy == "plug in a sound card, or load its driver"
+    assert finding(access.check_permissions).remedy == "plug in a sound card, or load its driver"
     monkeypatch.setattr(microphone, "SOUND", tmp_path)
     (tmp_path / "pcmC0D0c").touch()
-    assert finding(doctor.check_permissions).state == OK
+    assert finding(access.check_permissions).state == OK
     monkeypatch.setattr(os, "access", lambda *_: False)
-    assert "usermod -aG audio" in finding(doctor.check_permissions).remedy
+    assert "usermod -aG audio" in finding(access.check_permissions).remedy
     monkeypatch.setattr(microphone, "_CONTAINER_MARKS", (tmp_path,))
-    assert "--group-add audio" in finding(doctor.check_permissions).remedy
+    assert "--group-add audio" in finding(access.check_permissions).remedy
 
 
 def test_container_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.delenv("PULSE_SERVER", raising=False)
     monkeypatch.setattr(microphone, "_CONTAINER_MARKS", ())
-    assert finding(doctor.check_container).fact == "not in one"
+    assert finding(access.check_container).fact == "not in one"
     monkeypatch.setattr(microphone, "_CONTAINER_MARKS", (tmp_path,))
     monkeypatch.setattr(microphone, "SOUND", tmp_path / "none")
-    assert "--device /dev/snd --group-add audio" in finding(doctor.check_container).remedy
+    assert "--device /dev/snd --group-add audio" in finding(access.check_container).remedy
     monkeypatch.setenv("PULSE_SERVER", "unix:/tmp/pulse")
-    assert finding(doctor.check_container).state == OK
+    assert finding(access.check_container).state == OK
 
 
 def test_other_formats_are_misuse(capsys: pytest.CaptureFixture[str]) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 
 from beattrack_runtime.errors import OutputError
-from beattrack_runtime.live.clock import TICKS, BeatClock, ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.clock.loop import BeatClock
+from beattrack_runtime.live.clock.ticks import TICKS, ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Delivery, Due, Output
 from beattrack_runtime.live.outputs import make_output
 from beattrack_runtime.live.outputs.midi import LAST_BEAT, MidiOutput

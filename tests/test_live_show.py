@@ -16,7 +16,7 @@ from pythonosc.udp_client import SimpleUDPClient
 
 from audio_tools import FLUX_COMMAND
 from beattrack_runtime.cli import run
-from beattrack_runtime.live.clock import ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.controls import CommandQueue, parse
 from beattrack_runtime.live.delivery import Due, Status
 from beattrack_runtime.live.health import Health

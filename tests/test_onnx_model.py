@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 
 from beattrack.activations import Activations
 from beattrack.config import DecoderConfig
-from beattrack_runtime import onnx_model
-from beattrack_runtime.errors import BeattrackError
-from beattrack_runtime.onnx_model import ModelError, OnnxModel
+from beattrack_runtime import model_file
+from beattrack_runtime.errors import BeattrackError, ModelError
+from beattrack_runtime.onnx_model import OnnxModel
 from helpers_model import PROVENANCE, tiny_config, tiny_features, tiny_onnx
 
 
@@ -228,7 +228,7 @@ def test_missing_file_and_folder_are_refused(tmp_path: Path) -> None:
 
 
 def test_large_file_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(onnx_model, "MAX_FILE_BYTES", 2**10)
+    monkeypatch.setattr(model_file, "MAX_FILE_BYTES", 2**10)
     with pytest.raises(ModelError, match="larger than"):
         OnnxModel(tiny_onnx("tcn"))
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from beattrack_runtime.live.clock import ClockState, ClockStateChange
+from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange
 from beattrack_runtime.live.delivery import Due, OutputHealth
 from browser import Tab, browser
 from test_web import Server, beat, running, status, until

@@ -16,17 +16,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from beattrack_runtime.errors import MisuseError, SourceError
-from beattrack_runtime.live import pcm
-from beattrack_runtime.live.pcm import (
-    MAX_HEADER,
-    READ_BYTES,
-    PcmDecoder,
-    PcmFormat,
-    StdinSource,
-    TcpSource,
-    parse_address,
-    parse_header,
-)
+from beattrack_runtime.live import stdin, tcp
+from beattrack_runtime.live.pcm import READ_BYTES, PcmDecoder, PcmFormat, parse_header
+from beattrack_runtime.live.stdin import StdinSource
+from beattrack_runtime.live.tcp import MAX_HEADER, TcpSource, parse_address
 
 LOOP = "tcp://127.0.0.1:0"
 fixture_is_fine = settings(
@@ -148,8 +141,8 @@ def test_an_audio_file_on_stdin_is_told(start: bytes) -> None:
 
 
 def test_stdin_that_stalls_is_carried_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pcm, "QUIET_S", 0.2)
-    monkeypatch.setattr(pcm, "_POLL_S", 0.02)
+    monkeypatch.setattr(stdin, "QUIET_S", 0.2)
+    monkeypatch.setattr(stdin, "POLL_S", 0.02)
     reader, writer = os.pipe()
     source = StdinSource(PcmFormat(8000), file=reader)
 
@@ -244,7 +237,7 @@ def test_one_client_at_a_time(listener: Listener, monkeypatch: pytest.MonkeyPatc
         listener.heard(100)
         with listener.connect() as second:
             assert second.recv(100) == b"error: Another client is connected.\n"
-        monkeypatch.setattr(pcm, "IDLE_S", 0.0)  # the first has been silent for too long
+        monkeypatch.setattr(tcp, "IDLE_S", 0.0)  # the first has been silent for too long
         with listener.connect() as third:
             listener.blocks.clear()
             third.sendall(b"beattrack-pcm\n" + tone(300).tobytes())

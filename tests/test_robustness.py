@@ -10,11 +10,11 @@ import pytest
 
 import robustness
 from beattrack.activations import ActivationModel
-from beattrack_runtime.live.clock import ClockState
+from beattrack_runtime.live.clock.ticks import ClockState
 from beattrack_runtime.session import load_model
 from flux_model import FluxModel, drum_loop
+from music import drums
 from robustness import RATE, SONG_BPM, noise, play, silence, song
-from soak import drums
 
 
 @pytest.fixture(scope="module")

@@ -482,6 +482,16 @@ def test_two_tracks_from_end_to_end(tmp_path: Path):
         synth_module.synthesize(tmp_path / "a", 1.0, seed=5, soundfonts=fonts, limit=2)
 
 
+def test_a_set_is_not_gone_on_with_from_other_sources(tmp_path: Path):
+    made = {"seed": 1, "kinds": ["mma", "own", "groove"]}
+    synth_module.check_settings(tmp_path, made)
+    synth_module.check_settings(tmp_path, made)
+    with pytest.raises(ValueError, match="kinds mma, own, groove, not mma, own; .*same data sets"):
+        synth_module.check_settings(tmp_path, made | {"kinds": ["mma", "own"]})
+    (tmp_path / "synth.json").write_text('{"seed": 1}')  # of before the kinds were said
+    synth_module.check_settings(tmp_path, made)
+
+
 @needs_renderer
 def test_the_same_seed_gives_the_same_labels_and_sound(tmp_path: Path):
     fonts = [min(check_soundfonts(None), key=lambda p: p.stat().st_size)]

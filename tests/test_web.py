@@ -27,7 +27,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from audio_tools import FLUX_COMMAND
 from beattrack.config import ConfigError
-from beattrack_runtime.live.clock import ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.controls import Command
 from beattrack_runtime.live.delivery import Due, OutputHealth, Status
 from beattrack_runtime.live.outputs import web

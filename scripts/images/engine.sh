@@ -4,7 +4,8 @@
 #   start  uses the daemon that answers, else starts a private one (root only, Linux); finds or
 #          installs the compose plugin. Installs docker.io where apt-get and root allow.
 #   env    prints what a shell must know of it: eval "$(bash scripts/images/engine.sh env)"
-#   stop   ends the private daemon; its images stay, so that the next start builds little.
+#   stop   ends the private daemon; its newest images stay, so that the next start builds little,
+#          and what a rebuild left behind goes: each of the trainer's images takes some GB.
 #
 # Exit code 3 and one line on stderr: no engine can start here, so tests that need one skip.
 # BEATTRACK_ENGINE names the folder of the private daemon's images and tools (some GB).
@@ -87,6 +88,14 @@ find_compose() {
     DOCKER_CONFIG=$home/config "$1" compose version >/dev/null 2>&1 || skip "docker compose does not run"
 }
 
+# Untagged images and old layers of the private daemon; never those of the user's own.
+tidy() {
+    export DOCKER_BUILDKIT=1 DOCKER_HOST=unix://$socket
+    { "$home/bin/docker" container prune -f && "$home/bin/docker" image prune -f &&
+        "$home/bin/docker" builder prune -f --keep-storage 6GB; } >/dev/null 2>"$home/tidy.log" ||
+        echo "old images stay in $home ($(tail -n 1 "$home/tidy.log"))" >&2
+}
+
 start() {
     local docker
     mkdir -p "$home" || skip "cannot write $home"
@@ -113,6 +122,7 @@ env)
     ;;
 stop)
     pid=$(daemon_pid) || exit 0
+    tidy
     kill "$pid"
     for _ in $(seq 60); do
         [ -d "/proc/$pid" ] || exit 0
@@ -122,7 +132,7 @@ stop)
     exit 1
     ;;
 *)
-    sed -n '2,11s/^# \{0,1\}//p' "$0" >&2
+    sed -n '2,12s/^# \{0,1\}//p' "$0" >&2
     exit 2
     ;;
 esac

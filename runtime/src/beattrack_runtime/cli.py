@@ -189,7 +189,12 @@ def _doctor(output: list[str]) -> int:
     """Print what this machine has; return 1 when --mic cannot work."""
     if output not in ([], ["text"], ["json"]):
         raise MisuseError("--doctor prints text, or with --output json a line of JSON.")
-    from beattrack_runtime.live.doctor import can_listen, examine, report, report_json
+    from beattrack_runtime.live.doctor.examination import (
+        can_listen,
+        examine,
+        report,
+        report_json,
+    )
 
     found = examine()
     print(printable(report_json(found) if output == ["json"] else report(found)))

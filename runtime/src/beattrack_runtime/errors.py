@@ -23,6 +23,10 @@ class OutputError(BeattrackError):
     """A result cannot be written."""
 
 
+class ModelError(BeattrackError, ValueError):
+    """A model file cannot be used; the text is one sentence that says why."""
+
+
 def reason(error: OSError) -> str:
     """Return the system's own words for ``error``, such as 'No space left on device'."""
     return error.strerror or str(error) or type(error).__name__

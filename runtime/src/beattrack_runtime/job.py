@@ -245,7 +245,7 @@ def _open_live(live: LiveInput) -> Source:
         from beattrack_runtime.microphone import MicSource
 
         return MicSource(live.device, live.channel)
-    from beattrack_runtime.live.pcm import PcmFormat, StdinSource, TcpSource
+    from beattrack_runtime.live.pcm import PcmFormat
 
     form = PcmFormat(
         48000 if live.rate is None else live.rate,
@@ -253,8 +253,12 @@ def _open_live(live: LiveInput) -> Source:
         live.pcm_format or "s16le",
     )
     if live.stdin:
+        from beattrack_runtime.live.stdin import StdinSource
+
         return StdinSource(form, live.channel)
     assert live.listen is not None
+    from beattrack_runtime.live.tcp import TcpSource
+
     return TcpSource(live.listen, form, live.channel)
 
 

@@ -23,8 +23,8 @@ from beattrack.export import TOLERANCE, ExportError, export_onnx
 from beattrack.features import compute
 from beattrack.model import BeatNetwork, build_model
 from beattrack.tracker import BeatTracker
-from beattrack_runtime.errors import BeattrackError
-from beattrack_runtime.onnx_model import ModelError, OnnxModel
+from beattrack_runtime.errors import BeattrackError, ModelError
+from beattrack_runtime.onnx_model import OnnxModel
 from beattrack_trainer.card import model_card
 from beattrack_trainer.data.audio import read_audio
 from beattrack_trainer.training.environment import commit

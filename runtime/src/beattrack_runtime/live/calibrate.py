@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from beattrack.config import ConfigError
 from beattrack_runtime.errors import MisuseError, SourceError
-from beattrack_runtime.live.clock import TICKS, ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import TICKS, ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.delays import LONGEST_S, Delay, measure_round_trip, measure_taps
 from beattrack_runtime.live.delivery import Delivery
 from beattrack_runtime.live.outputs import make_output

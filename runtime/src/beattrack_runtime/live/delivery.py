@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from beattrack_runtime.errors import reason
-from beattrack_runtime.live.clock import ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
 
 QUEUE = 512  # things that wait for one output at most: 21 beats of ticks
 LATE_S = 0.005  # what is sent later than this after its moment counts as late

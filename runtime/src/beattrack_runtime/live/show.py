@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from beattrack.config import ConfigError
 from beattrack.events import Event, StateChange, TrackerState
-from beattrack_runtime.live.clock import BeatClock, ClockStateChange, Tick
+from beattrack_runtime.live.clock.loop import BeatClock
+from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.controls import Command, CommandQueue
 from beattrack_runtime.live.delivery import Delivery, Output, Status
 from beattrack_runtime.live.walltime import StreamTime

@@ -24,8 +24,9 @@ def doctor(
 
     Example: docker compose run --rm trainer doctor
     """
-    from beattrack_trainer.doctor import BROKEN, OK, examine
-    from beattrack_trainer.doctor import brief as one_line
+    from beattrack_trainer.doctor.examination import brief as one_line
+    from beattrack_trainer.doctor.examination import examine
+    from beattrack_trainer.doctor.finding import BROKEN, OK
 
     if brief:
         console.print(one_line(), markup=False, soft_wrap=True, highlight=False)

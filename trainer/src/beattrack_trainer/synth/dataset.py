@@ -103,6 +103,7 @@ def synthesize(
             "seconds": length and list(length),
             "grids": grids,
             "only": sources.only,
+            "kinds": kinds,
             "soundfonts": [f.stem for f in fonts],
         }
         check_settings(out_dir, made)
@@ -149,13 +150,18 @@ def check_settings(out_dir: Path, made: dict[str, Any]) -> None:
             raise ValueError(f"{path} cannot be read: {error}; give a new folder.") from error
     else:  # a set of before this file was written says its seed alone
         before = {**made, "seed": next((t.seed for t in table.values()), made["seed"])}
+    before.setdefault("kinds", made.get("kinds"))  # older sets do not say them
     for key, value in made.items():
         if before.get(key) != value:
             raise ValueError(
-                f"{out_dir} holds tracks of {key} {before.get(key)}, not {value}; "
-                "render as before or into a new folder."
+                f"{out_dir} holds tracks of {key} {_words(before.get(key))}, not {_words(value)}; "
+                "render as before (with the same data sets) or into a new folder."
             )
     write_whole(path, json.dumps(made, indent=1) + "\n")
+
+
+def _words(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from rich.console import Console
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack.features import feature_bins, flux_bins
 from beattrack_trainer.config import Settings, TrainConfig, changed
-from beattrack_trainer.doctor import brief
+from beattrack_trainer.doctor.examination import brief
 from beattrack_trainer.training import tracking
 from beattrack_trainer.training.checkpoints import (
     BEST,

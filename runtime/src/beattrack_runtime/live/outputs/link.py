@@ -8,7 +8,7 @@ from typing import Any
 
 from beattrack.config import require
 from beattrack_runtime.errors import OutputError
-from beattrack_runtime.live.clock import RUNNING, ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import RUNNING, ClockStateChange, Tick
 from beattrack_runtime.live.controls import MAX_BPM, MIN_BPM
 from beattrack_runtime.live.delivery import Due
 from beattrack_runtime.live.spec import OutputSpec

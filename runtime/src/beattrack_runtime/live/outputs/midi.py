@@ -11,7 +11,7 @@ import mido
 
 from beattrack.config import require
 from beattrack_runtime.errors import OutputError
-from beattrack_runtime.live.clock import RUNNING, TICKS, ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import RUNNING, TICKS, ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Due
 from beattrack_runtime.live.spec import OutputSpec
 from beattrack_runtime.quiet import quiet_libraries

@@ -10,7 +10,7 @@ import json
 import select
 import socket
 
-from beattrack_runtime.live.clock import Tick
+from beattrack_runtime.live.clock.ticks import Tick
 from beattrack_runtime.live.delivery import Due
 from beattrack_runtime.live.spec import OutputSpec
 

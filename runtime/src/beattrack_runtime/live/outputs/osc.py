@@ -7,7 +7,7 @@ import socket
 from pythonosc.osc_message_builder import OscMessageBuilder
 
 from beattrack.config import require
-from beattrack_runtime.live.clock import ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Due
 from beattrack_runtime.live.spec import OutputSpec
 

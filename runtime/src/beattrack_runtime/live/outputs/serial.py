@@ -19,7 +19,7 @@ import struct
 from typing import Any
 
 from beattrack.config import require
-from beattrack_runtime.live.clock import ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Due
 from beattrack_runtime.live.spec import OutputSpec
 

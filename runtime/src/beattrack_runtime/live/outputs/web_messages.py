@@ -7,7 +7,7 @@ import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from beattrack_runtime.live.clock import ClockStateChange, Tick
+from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Due, Status
 
 VERSION = 1

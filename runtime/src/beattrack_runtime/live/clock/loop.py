@@ -1,23 +1,23 @@
-"""The clock that drives lights and machines: ticks ahead of time, from beats as they are reported.
+"""The phase-locked loop from beats to ticks.
 
 A tracker's beats may come a little early or late, or not at all for a while; a lamp or a drum
-machine wants a steady pulse. This clock is a phase-locked loop over stream time: it is given the
-tracker's events and asked for the ticks of the near future. What it answers depends on the events,
-on the commands and on their times alone, never on the wall clock nor on how often it is asked, so
-recorded audio gives identical ticks every time.
+machine wants a steady pulse. The loop works in stream time: it is given the tracker's events and
+asked for the ticks of the near future. What it answers depends on the events, on the commands and
+on their times alone, never on the wall clock nor on how often it is asked, so recorded audio gives
+identical ticks every time.
 """
 
 from __future__ import annotations
 
 import math
-import statistics
-from dataclasses import dataclass
-from enum import Enum
 
 from beattrack.events import Beat, Event, TrackerState
-from beattrack_runtime.live.controls import MAX_BPM, MAX_METER, MIN_BPM, Command
+from beattrack_runtime.live.clock.bar import Bar
+from beattrack_runtime.live.clock.oscillator import Oscillator
+from beattrack_runtime.live.clock.taps import TAP_EVEN, Taps
+from beattrack_runtime.live.clock.ticks import RUNNING, TICKS, ClockState, ClockStateChange, Tick
+from beattrack_runtime.live.controls import MAX_METER, Command
 
-TICKS = 24  # in a beat, as MIDI counts
 MAX_SLEW = 0.03  # share of the tempo by which the clock may run fast or slow to correct its phase
 CORRECT_BEATS = 3.0  # beats over which an error is worked off, if MAX_SLEW allows
 TEMPO_GAIN = 0.25  # share of a reported tempo that the clock's takes over with each beat
@@ -29,58 +29,7 @@ FLIP_AFTER_S = 6.0  # s for which double or half tempo must be reported before i
 HOLD_S = 4.0  # s for which the clock runs on when the tracker has lost the beat
 LEVELS = (1.0, 2.0, 0.5, 3.0, 1 / 3)  # metrical levels that a tracker may confuse
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # clock beats per tracker beat that the user may choose
-
-TAPS = 4  # taps that tell a tempo
-MAX_TAPS = 12  # of which the last so many are counted
-TAP_GAP_S = 2.0  # s between taps of one row at most
-TAP_EVEN = 0.15  # share by which their gaps may differ from the middle one
 TAP_RUN_S = 60.0  # s for which a tapped pulse runs when the tracker finds none
-
-
-class ClockState(str, Enum):
-    """What the clock does."""
-
-    SEARCHING = "searching"  # no beat was found yet: no ticks
-    LOCKED = "locked"  # ticks follow the tracker
-    HOLDING = "holding"  # the tracker has lost the beat: ticks go on at the last tempo
-    SILENT = "silent"  # nothing sounds: no ticks
-    LOST = "lost"  # held on for too long: no ticks
-
-
-RUNNING = (ClockState.LOCKED, ClockState.HOLDING)
-
-
-@dataclass(frozen=True)
-class Tick:
-    """One of 24 moments of a beat. Times are seconds of the stream."""
-
-    time_s: float  # when it sounds
-    beat: int  # beats since the clock was made; goes on through pauses
-    tick: int  # 0-23; 0 is the beat itself
-    position: int  # beat in bar, from 1
-    beats_per_bar: int
-    tempo_bpm: float  # of the clock, smoothed
-    confidence: float  # 0-1, of the last beat reported
-    jump: bool = False  # the pulse does not continue the last one: a new start or a re-lock
-
-
-@dataclass(frozen=True)
-class ClockStateChange:
-    """The clock's state changed at stream time ``time_s``."""
-
-    state: ClockState
-    time_s: float
-    tempo_bpm: float  # 0 when none is known
-    confidence: float  # 0-1
-
-
-@dataclass(frozen=True)
-class _Stretch:
-    """From ``time_s`` on, where ``phase`` beats had passed, beats pass at ``rate`` a second."""
-
-    time_s: float
-    phase: float
-    rate: float
 
 
 class BeatClock:
@@ -102,32 +51,29 @@ class BeatClock:
         """
         self.lookahead_s = lookahead_s
         self.state = ClockState.SEARCHING
-        self.tempo_bpm = 0.0  # of the clock's own level; 0 while none is known
         self.confidence = 0.0
         self.factor = 1.0  # clock beats per tracker beat, as the user chose
-        self._meter_chosen: int | None = None  # beats per bar that the user chose
         self._given: list[Tick | ClockStateChange] = []  # not yet returned by advance()
-        self._line = [_Stretch(0.0, 0.0, 0.0)]  # in order of time; the last one goes on
-        # the next tick to be given, in ticks since the start
-        self._next: int = 0 if before is None else before.beats * TICKS
-        self._origin = 0  # a beat that was the first of a bar
-        self._meter = 4
+        self._oscillator = Oscillator(0 if before is None else before.beats)
+        self._bar = Bar()
         self._heard: Beat | None = None  # the last beat taken, since the clock runs
-        self._given_s = -math.inf  # when the last tick given falls
         self._strays: list[float] = []  # times of beats in a row that told of another pulse
         self._flip_s: float | None = None  # since when another level has been reported
         self._hold_until_s = math.inf
-        self._jump = True
-        self._one_chosen = False  # the user set the first beat: the tracker's bar is not followed
         self._scaled_s = -math.inf  # when the last change of level takes effect
         self._shift = 0.0  # the tracker's beats fall on our whole beats plus this: 0, or 0.5
         self._tapped_until_s = -math.inf  # the user's taps alone keep the clock running until then
-        self._taps: list[float] = []
+        self._taps = Taps()
 
     @property
     def beats(self) -> int:
         """The number of the next beat."""
-        return math.ceil(self._next / TICKS)
+        return self._oscillator.beats
+
+    @property
+    def tempo_bpm(self) -> float:
+        """Of the clock's own level; 0 while none is known."""
+        return self._oscillator.tempo_bpm
 
     # What the clock is told
 
@@ -159,14 +105,16 @@ class BeatClock:
         elif command.kind in ("double", "halve"):
             self._scale(self.factor * (2.0 if command.kind == "double" else 0.5))
         elif command.kind == "one" and self.state in RUNNING:
-            self._origin, self._one_chosen = round(self._phase(now_s)), True
+            self._bar.choose_one(round(self._oscillator.phase(now_s)))
         elif command.kind == "meter":
-            self._choose_meter(int(min(max(command.numbers[0], 0), MAX_METER)))
+            self._bar.choose_beats(int(min(max(command.numbers[0], 0), MAX_METER)))
 
     def restart(self, time_s: float) -> None:
         """Forget the pulse and what the user chose; beats are counted on."""
         self._give(time_s + self.lookahead_s)
-        self.factor, self._meter_chosen, self._taps = 1.0, None, []
+        self.factor = 1.0
+        self._bar.choose_beats(0)
+        self._taps.forget()
         self._stop(ClockState.SEARCHING, time_s)
 
     # What the clock says
@@ -183,21 +131,13 @@ class BeatClock:
             return
         ends = self.state is ClockState.HOLDING and until_s > self._hold_until_s
         end_s = self._hold_until_s if ends else until_s
-        while self._time(self._next / TICKS) < end_s:
+        while self._oscillator.next_s < end_s:
             self._give_tick()
         if ends:
             self._stop(ClockState.LOST, end_s)
 
     def _give_tick(self) -> None:
-        self._given_s = self._time(self._next / TICKS)
-        beat, tick = divmod(self._next, TICKS)
-        position = (beat - self._origin) % self._meter + 1
-        self._given.append(
-            Tick(self._given_s, beat, tick, position, self._meter, self.tempo_bpm,
-                 self.confidence, self._jump)
-        )  # fmt: skip
-        self._jump = False
-        self._next += 1
+        self._given.append(self._oscillator.tick(self._bar, self.confidence))
 
     def _become(self, state: ClockState, time_s: float) -> None:
         if state is not self.state:
@@ -207,60 +147,26 @@ class BeatClock:
     def _stop(self, state: ClockState, time_s: float) -> None:
         """Give no more ticks."""
         self._strays, self._flip_s, self._heard = [], None, None
-        self._one_chosen, self._shift = False, 0.0
+        self._bar.release_one()
+        self._shift = 0.0
         self._hold_until_s, self._tapped_until_s = math.inf, -math.inf
-        self.tempo_bpm, self.confidence = 0.0, 0.0
-        self._become(state, max(time_s, self._given_s))  # ticks once given are not taken back
+        self._oscillator.tempo_bpm, self.confidence = 0.0, 0.0
+        # Ticks once given are not taken back.
+        self._become(state, max(time_s, self._oscillator.given_s))
 
-    # The line that ticks lie on
-
-    def _phase(self, time_s: float) -> float:
-        """Return how many beats will have passed at ``time_s``."""
-        at = self._line[0]
-        for stretch in self._line:
-            if stretch.time_s <= time_s:
-                at = stretch
-        return at.phase + (time_s - at.time_s) * at.rate
-
-    def _time(self, phase: float) -> float:
-        """Return when ``phase`` beats will have passed."""
-        at = self._line[0]
-        for stretch in self._line:
-            if stretch.phase <= phase:
-                at = stretch
-        return at.time_s + (phase - at.phase) / at.rate
-
-    def _turn(self, *stretches: _Stretch) -> None:
-        """Go on along ``stretches``; what lies before them stays, as far as it is still asked."""
-        before = [s for s in self._line if s.time_s < stretches[0].time_s]
-        self._line = [*before[-3:], *stretches]
-
-    def _jump_to(self, time_s: float, tempo_bpm: float, earliest_s: float) -> int:
-        """Begin anew with a whole beat at ``time_s``; return that beat's number.
-
-        The first beat given is the first that is not before ``earliest_s`` nor before what was
-        given.
-        """
-        rate = tempo_bpm / 60
-        late_s = max(earliest_s, self._given_s) - time_s
-        skipped = max(0, math.ceil(late_s * rate))
-        number = self.beats
-        self._next = number * TICKS
-        self._line = [_Stretch(time_s, float(number - skipped), rate)]
-        self.tempo_bpm = tempo_bpm
-        self._strays, self._flip_s, self._jump = [], None, True
-        self._one_chosen, self._hold_until_s, self._scaled_s = False, math.inf, -math.inf
-        return number - skipped
+    def _jump_to(self, time_s: float, tempo_bpm: float, earliest_s: float) -> None:
+        """Begin anew with a whole beat at ``time_s``, and give none before ``earliest_s``."""
+        self._oscillator.jump_to(time_s, tempo_bpm, earliest_s)
+        self._bar.release_one()
+        self._strays, self._flip_s = [], None
+        self._hold_until_s, self._scaled_s = math.inf, -math.inf
 
     def _rescale(self, number: int, ratio: float) -> None:
         """Run ``ratio`` times as fast from beat ``number`` on; the ticks before it are given."""
-        while self._next < number * TICKS:
+        while self._oscillator.next < number * TICKS:
             self._give_tick()
-        self._scaled_s = self._time(number)
-        self._turn(_Stretch(self._scaled_s, float(number), self.tempo_bpm * ratio / 60))
-        self.tempo_bpm *= ratio
-        past = (number - self._origin) % self._meter * ratio  # beats since the bar's first
-        self._origin = number - int(past) % self._meter
+        self._scaled_s = self._oscillator.rescale(number, ratio)
+        self._bar.rescale(number, ratio)
         self._flip_s = None
 
     # Following the tracker
@@ -274,7 +180,7 @@ class BeatClock:
             return  # of the level before
         level = _level(beat.tempo_bpm * self.factor / self.tempo_bpm)
         split = max(1, round(beat.tempo_bpm / self.tempo_bpm))  # its beats in one of ours
-        phase = (self._phase(beat.time_s) - self._shift) * split
+        phase = (self._oscillator.phase(beat.time_s) - self._shift) * split
         if level is None or abs(phase - round(phase)) > JUMP_BEATS:
             self._stray(beat)
             return
@@ -294,17 +200,12 @@ class BeatClock:
         """Work the error off, knowing that at the beat ``phase`` beats should have passed."""
         if self._flip_s is None:
             self._read_bar(beat)
-        self.tempo_bpm += TEMPO_GAIN * (tempo_bpm - self.tempo_bpm)
-        rate = self.tempo_bpm / 60
-        at_s = max(self._given_s, beat.time_s)
-        here = self._phase(at_s)
-        error = here - phase - (at_s - beat.time_s) * rate
+        oscillator = self._oscillator
+        oscillator.tempo_bpm += TEMPO_GAIN * (tempo_bpm - oscillator.tempo_bpm)
+        at_s = max(oscillator.given_s, beat.time_s)
+        error = oscillator.phase(at_s) - phase - (at_s - beat.time_s) * (oscillator.tempo_bpm / 60)
         slew = max(-MAX_SLEW, min(MAX_SLEW, -error / CORRECT_BEATS))
-        beats = -error / slew if slew else 0.0
-        self._turn(
-            _Stretch(at_s, here, rate * (1 + slew)),
-            _Stretch(at_s + beats / rate, here + beats * (1 + slew), rate),
-        )
+        oscillator.slew(at_s, slew, -error / slew if slew else 0.0)
 
     def _stray(self, beat: Beat) -> None:
         """A beat of another pulse: jump to it when it is not the first."""
@@ -332,27 +233,10 @@ class BeatClock:
         self._rescale(number + (matched - number) % every, level)
 
     def _read_bar(self, beat: Beat) -> None:
-        """Count the bar as the tracker does, unless the user has set it.
-
-        Where the levels differ, the tracker's first beats may fall on several beats of our bar.
-        """
-        if self._one_chosen or self._meter_chosen not in (None, beat.beats_per_bar):
-            return
-        self._meter = beat.beats_per_bar
-        first = round(self._phase(beat.time_s) - self._shift) - (beat.position - 1) * self.factor
-        bar = beat.beats_per_bar * self.factor  # one bar of the tracker, in our beats
-        if first == int(first):
-            every = math.gcd(int(bar), self._meter) if bar == int(bar) else self._meter
-            if (int(first) - self._origin) % every:
-                self._origin = int(first)
+        number = round(self._oscillator.phase(beat.time_s) - self._shift)
+        self._bar.read(beat, number, self.factor)
 
     # What the user steers
-
-    def _choose_meter(self, beats: int) -> None:
-        """Count bars of so many beats; 0: as the tracker counts, from its next beat on."""
-        self._meter_chosen = beats or None
-        self._meter = beats or self._meter
-        self._one_chosen = self._one_chosen and beats > 0
 
     def _scale(self, factor: float) -> None:
         """Run with so many beats to one of the tracker's, from the next fitting beat on."""
@@ -362,24 +246,14 @@ class BeatClock:
         if self.state in RUNNING:
             number = self.beats
             every = max(1, round(1 / ratio))
-            self._rescale(number + (self._origin - number) % every, ratio)
+            self._rescale(number + (self._bar.origin - number) % every, ratio)
 
     def _tap(self, time_s: float) -> None:
         """Count taps; a row of them says which level is meant, and which of its beats."""
-        if self._taps and time_s - self._taps[-1] > TAP_GAP_S:
-            self._taps = []
-        self._taps = [*self._taps[-MAX_TAPS + 1 :], time_s]
-        if len(self._taps) < TAPS:
+        tapped = self._taps.tap(time_s)
+        if tapped is None:
             return
-        gaps = [b - a for a, b in zip(self._taps, self._taps[1:], strict=False)]
-        gap_s = statistics.median(gaps)
-        if any(abs(gap - gap_s) > TAP_EVEN * gap_s for gap in gaps[1 - TAPS :]):
-            return
-        at_s = statistics.median(t + gap_s * (len(self._taps) - 1 - i)
-                                 for i, t in enumerate(self._taps))  # fmt: skip
-        tempo_bpm = 60 / gap_s
-        if not MIN_BPM <= tempo_bpm <= MAX_BPM:
-            return
+        tempo_bpm, at_s = tapped
         if self.state is ClockState.LOCKED and self._heard is not None:
             self._choose(self._heard.tempo_bpm, tempo_bpm, at_s)
         else:
@@ -391,19 +265,19 @@ class BeatClock:
         if abs(tapped_bpm / (tracked_bpm * factor) - 1) > TAP_EVEN:
             return  # another tempo altogether: what is heard goes before it
         self._scale(factor)
-        phase = self._phase(at_s)
+        phase = self._oscillator.phase(at_s)
         if abs(phase - round(phase)) <= JUMP_BEATS:
             return
         if tracked_bpm < 1.5 * self.tempo_bpm:  # else its beats fall on both
             self._shift = 0.5 - self._shift
         half_s = 30 / self.tempo_bpm
-        self._jump_to(self._time(self.beats) - half_s, self.tempo_bpm, at_s)
+        self._jump_to(self._oscillator.time(self.beats) - half_s, self.tempo_bpm, at_s)
 
     def _run_tapped(self, tempo_bpm: float, at_s: float, time_s: float) -> None:
         """Run on the taps alone."""
         self._shift = 0.0
         if self.state in RUNNING and _level(tempo_bpm / self.tempo_bpm) == 1.0:
-            phase = self._phase(at_s)
+            phase = self._oscillator.phase(at_s)
             if abs(phase - round(phase)) > JUMP_BEATS:
                 self._jump_to(at_s, tempo_bpm, time_s)
         else:
