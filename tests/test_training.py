@@ -23,7 +23,7 @@ from beattrack_trainer.data.folders import open_data_sets
 from beattrack_trainer.data.preprocess import preprocess
 from beattrack_trainer.evaluation.evaluate import score_items
 from beattrack_trainer.training import checkpoints, module
-from beattrack_trainer.training.checkpoints import read_checkpoint
+from beattrack_trainer.training.checkpoints import read_checkpoint, standard_error
 from beattrack_trainer.training.loggers import read_metrics
 from beattrack_trainer.training.runs import Run, find_run
 from beattrack_trainer.training.train import train
@@ -143,6 +143,21 @@ def test_the_last_validation_can_be_the_best(stage, monkeypatch):
     fake_scores(monkeypatch, 0.2, 0.9)
     train(settings(stage, *TINY, "steps=7", "validate_every=5", run="end"))
     assert Run(stage / "end").note()["result"]["step"] == 7
+
+
+def test_of_validations_that_chance_tells_apart_the_last_is_kept(stage, monkeypatch):
+    fake_scores(monkeypatch, 0.9, 0.5, 0.6, 0.78, 0.6, 0.2)  # two tracks at each validation
+    words = [*TINY, "validation_tracks=2", "steps=6", "validate_every=2", "fold=2"]
+    train(settings(stage, *words, run="chance"))
+    result = Run(stage / "chance").note()["result"]
+    assert (result["step"], result["metrics"]["val/f"]) == (4, pytest.approx(0.69))
+    assert "0.6900, the last within a standard error of the highest, 0.7000" in result["why"]
+
+
+def test_a_standard_error_is_of_the_difference_track_by_track():
+    assert standard_error([0.9, 0.5, 0.1], [0.8, 0.4, 0.0]) == pytest.approx(0, abs=1e-9)
+    assert standard_error([1.0, 0.5], [0.5, 0.5]) == pytest.approx(0.25)
+    assert standard_error([0.5], [0.1]) == standard_error([], [0.5, 0.6]) == 0
 
 
 def test_without_a_better_validation_it_stops_early(stage, monkeypatch):

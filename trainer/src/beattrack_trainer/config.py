@@ -70,8 +70,8 @@ class TrainConfig(Config):
     loss_weight_downbeat: float = 3.0
     loss_weight_tempo: float = 0.1
     positive_weight: float = 1.0  # how much more a frame with a beat counts than one without
-    validate_every: int = 500  # steps
-    validation_tracks: int = 12  # of the validation fold, the first minute of each
+    validate_every: int = 1000  # steps
+    validation_tracks: int = 24  # of the validation fold, the first minute of each
     patience: int = 0  # validations without a better one until training stops; 0: never
     checkpoint_every: int = 250  # steps
     pictures: int = 3  # validation tracks drawn at each validation; 0: no pictures

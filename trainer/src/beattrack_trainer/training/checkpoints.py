@@ -1,4 +1,4 @@
-"""Checkpoints: written whole or not at all, the last two kept, and the best one by validation."""
+"""Checkpoints: written whole or not at all; the last two kept, and the one that was chosen."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -80,23 +81,40 @@ def find_checkpoint(folder: Path) -> tuple[Path, dict[str, Any]] | None:
     return None
 
 
+def standard_error(best: list[float], other: list[float]) -> float:
+    """Return the standard error of the mean difference of two rows of scores of the same tracks.
+
+    0 where it cannot be told: of one track, or of rows that differ in length.
+    """
+    if len(best) != len(other) or len(best) < 2:
+        return 0.0
+    differences = np.subtract(best, other)
+    return float(differences.std(ddof=1) / np.sqrt(len(differences)))
+
+
 class Checkpoints(Checkpoint):
-    """Keeps the last checkpoint and the best, stops on Ctrl-C and on a loss that is no number.
+    """Keeps the last checkpoint and a chosen one, stops on Ctrl-C and on a loss that is no number.
+
+    Chosen is the last one that is less than a standard error below the highest ``val/f`` (after
+    Breiman et al. 1984, who take the simplest such tree): a few tracks, of which one or another is
+    followed at double tempo, would else choose weights by chance, hours before the end of training.
 
     Lightning's ModelCheckpoint would save before a validation that falls on the same step, so that
     a kill between the two would lose the validation; it also forgets the best when the run's folder
     was moved.
 
     Attributes:
-        best: ``val/f`` of the best validation; -1 before the first
-        best_step: its step
-        metrics: what that validation gave
+        best: the highest ``val/f``; -1 before the first
+        best_tracks: what each track had there
+        best_step: the step of the chosen weights
+        metrics: what validation gave there
         seconds: trained so far, over all starts
     """
 
     def __init__(self, folder: Path, config: TrainConfig, validates: bool) -> None:
         self._folder, self._config, self._validates = folder, config, validates
         self.best, self.best_step, self.seconds = -1.0, 0, 0.0
+        self.best_tracks: list[float] = []
         self.metrics: dict[str, float] = {}
         self._since = time.monotonic()
         self._handlers: dict[int, Any] = {}
@@ -106,12 +124,13 @@ class Checkpoints(Checkpoint):
         """Return what a resumed run must know."""
         now = time.monotonic()
         self.seconds, self._since = self.seconds + now - self._since, now
-        return {"best": self.best, "best_step": self.best_step, "metrics": self.metrics,
-                "seconds": self.seconds}  # fmt: skip
+        return {"best": self.best, "best_tracks": self.best_tracks, "best_step": self.best_step,
+                "metrics": self.metrics, "seconds": self.seconds}  # fmt: skip
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Take what ``state_dict`` gave."""
         self.best, self.best_step = state["best"], state["best_step"]
+        self.best_tracks = list(state.get("best_tracks", []))  # older checkpoints lack it
         self.metrics, self.seconds = dict(state["metrics"]), state["seconds"]
 
     def on_fit_start(self, trainer: Any, module: Any) -> None:
@@ -151,9 +170,14 @@ class Checkpoints(Checkpoint):
 
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         """Save after a validation, so that none is lost or made twice."""
-        f = float(trainer.callback_metrics["val/f"])
+        f, tracks = float(trainer.callback_metrics["val/f"]), list(module.track_f)
         if f > self.best:
-            self.best, self.best_step = f, trainer.global_step
+            self.best, self.best_tracks = f, tracks
+            chosen = True
+        else:
+            chosen = f > self.best - standard_error(self.best_tracks, tracks)
+        if chosen:
+            self.best_step = trainer.global_step
             self.metrics = {
                 k: round(float(v), 5)
                 for k, v in trainer.callback_metrics.items()

@@ -22,6 +22,7 @@ class BeatModule(lightning.LightningModule):
 
     Attributes:
         heard: of the last validation, the first ``pictures`` tracks that this process heard.
+        track_f: of the last validation, the mean of beat and downbeat F of each track.
     """
 
     def __init__(self, model: ModelConfig, train: TrainConfig, features: FeatureConfig) -> None:
@@ -29,6 +30,7 @@ class BeatModule(lightning.LightningModule):
         self.config = train
         self.network = build_model(model)
         self.heard: list[Heard] = []
+        self.track_f: list[float] = []
         self._features = features
         self._scores: list[tuple[float, float]] = []
 
@@ -58,7 +60,7 @@ class BeatModule(lightning.LightningModule):
             self.heard.append(heard)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the means over all tracks of all processes; ``val/f`` is what chooses the best."""
+        """Log the means over all tracks of all processes; ``val/f`` chooses, with ``track_f``."""
         beat = [b for b, _ in self._scores]
         down = [d for _, d in self._scores if not math.isnan(d)]
         sums = torch.tensor([sum(beat), len(beat), sum(down), len(down)], device=self.device)
@@ -66,6 +68,9 @@ class BeatModule(lightning.LightningModule):
         beat_f = float(sums[0] / sums[1].clamp(min=1))
         downbeat_f = float(sums[2] / sums[3]) if sums[3] > 0 else beat_f
         scores = {"beat_f": beat_f, "downbeat_f": downbeat_f, "f": (beat_f + downbeat_f) / 2}
+        own = [b if math.isnan(d) else (b + d) / 2 for b, d in self._scores]
+        every = self.all_gather(torch.tensor(own, device=self.device))
+        self.track_f = [float(f) for f in every.flatten()]
         # Every process has the same numbers already.
         self.log_dict({f"val/{k}": v for k, v in scores.items()}, logger=False, batch_size=1)
 

@@ -8,7 +8,7 @@
     log.txt             what the terminal said
     figures/            activations against beats at each validation; the curves
     last.ckpt           where an interrupted run goes on; previous.ckpt is the one before
-    best.ckpt           of the best validation
+    best.ckpt           of the validation that chose the weights
     wandb/              what W&B has or will be sent
     weights.pt          the weights to use; there when the run is finished
 """

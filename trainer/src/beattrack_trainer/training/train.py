@@ -203,7 +203,7 @@ class _Session:
         tracking.keep_model(self._run, logger, self._config, best=result["weights"] == "best")
 
     def _choose(self) -> dict[str, Any]:
-        """Put the best weights into the network and return what came of the run."""
+        """Put the chosen weights into the network and return what came of the run."""
         kept = self._checkpoints
         result = {
             "weights": "last",
@@ -219,7 +219,8 @@ class _Session:
                     f"'{self._run.path / BEST}' cannot be read; remove the folder to train afresh."
                 )
             self._module.load_state_dict(best["state_dict"])
-            why = f"the highest val/f, {kept.best:.4f}"
+            f = kept.metrics["val/f"]
+            why = f"val/f {f:.4f}, the last within a standard error of the highest, {kept.best:.4f}"
             result |= {"weights": "best", "why": why, "step": kept.best_step}
         return result
 
