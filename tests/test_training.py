@@ -21,9 +21,11 @@ from beattrack_runtime import open_tracker
 from beattrack_trainer.config import DataConfig, load_settings
 from beattrack_trainer.data.folders import open_data_sets
 from beattrack_trainer.data.preprocess import preprocess
+from beattrack_trainer.data.store import FeatureStore
 from beattrack_trainer.evaluation.evaluate import score_items
 from beattrack_trainer.training import checkpoints, module
 from beattrack_trainer.training.checkpoints import read_checkpoint, standard_error
+from beattrack_trainer.training.excerpts import unprepared
 from beattrack_trainer.training.loggers import read_metrics
 from beattrack_trainer.training.runs import Run, find_run
 from beattrack_trainer.training.train import train
@@ -108,6 +110,22 @@ def test_a_finished_run_loads_and_exports_and_tracks(stage):
 def test_run_of_other_settings_is_refused(stage):
     with pytest.raises(ConfigError, match="other settings"):
         train(settings(stage, "steps=61"))
+
+
+def test_tracks_that_are_not_preprocessed_are_told_of(tmp_path, capsys):
+    write_set(tmp_path / "set", 12)
+    (data,) = open_data_sets(DataConfig(data=(str(tmp_path / "set"),)))
+    preprocess(data, FeatureConfig())
+    chosen = settings(tmp_path, *TINY, "steps=1", "fold=8")
+    assert unprepared(chosen) == {}
+    store = FeatureStore.open(data.feature_dir(FeatureConfig()))
+    names = store.names()
+    store.remove(names[0])  # as if preprocessing had been stopped
+    store.remove(names[1])
+    store.write_skipped({names[1]: "it is damaged"})
+    train(chosen)
+    words = " ".join(capsys.readouterr().err.split())
+    assert "set: tracks without features yet, which are not trained on: 1;" in words
 
 
 def test_a_finished_run_is_left_alone(stage):

@@ -232,6 +232,13 @@ class FeatureStore:
         """Write which tracks could not be used, and why."""
         _write(self.path / SKIPPED, json.dumps(reasons, indent=2, ensure_ascii=False) + "\n")
 
+    def skipped(self) -> set[str]:
+        """Return the ids of the tracks that could not be used when last they were preprocessed."""
+        try:
+            return set(json.loads((self.path / SKIPPED).read_text("utf-8")))
+        except (OSError, ValueError, TypeError):
+            return set()
+
     def _file(self, name: str, suffix: str) -> Path:
         # Not with_suffix: an id may contain dots.
         return self.path / "tracks" / f"{name}{suffix}"

@@ -62,6 +62,23 @@ def open_parts(settings: Settings) -> Parts:
     return result
 
 
+def unprepared(settings: Settings) -> dict[str, int]:
+    """Return, by data set, how many tracks have no features though nothing is wrong with them.
+
+    Preprocessing was stopped or still runs, or tracks have come since. A set whose audio is not
+    there any more is left out: its features suffice.
+    """
+    counts = {}
+    for data in open_data_sets(settings.data):
+        try:
+            names = {track.name for track in data.tracks()}
+        except ConfigError:
+            continue
+        store = FeatureStore.open(data.feature_dir(settings.features))
+        counts[data.name] = len(names - set(store.names()) - store.skipped())
+    return {name: count for name, count in counts.items() if count}
+
+
 class Excerpts(Dataset[dict[str, Tensor]]):
     """Random excerpts of tracks, augmented; one of ``indices`` and the seed decide each.
 

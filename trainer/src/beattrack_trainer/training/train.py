@@ -28,7 +28,7 @@ from beattrack_trainer.training.checkpoints import (
     read_checkpoint,
 )
 from beattrack_trainer.training.environment import describe
-from beattrack_trainer.training.excerpts import Parts, open_parts
+from beattrack_trainer.training.excerpts import Parts, open_parts, unprepared
 from beattrack_trainer.training.loaders import ExcerptData
 from beattrack_trainer.training.loggers import MetricsFile
 from beattrack_trainer.training.module import BeatModule
@@ -240,6 +240,10 @@ def _announce(run: Run, settings: Settings, parts: Parts, console: Console) -> N
     console.print(brief(), markup=False, highlight=False, soft_wrap=True)
     counts = f"{len(parts.training)} tracks to train on, {len(parts.validation)} to validate"
     console.print(f"run {run.path}: {counts}", markup=False, highlight=False, soft_wrap=True)
+    for name, missing in unprepared(settings).items():
+        console.print(f"{name}: tracks without features yet, which are not trained on: {missing}; "
+                      "trainer preprocess makes them", style="yellow", markup=False,
+                      highlight=False, soft_wrap=True)  # fmt: skip
     words = [
         f"{k}=[{','.join(map(str, v))}]" if isinstance(v, list) else f"{k}={v}"
         for k, v in changed(settings).items()
