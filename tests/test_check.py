@@ -2,6 +2,7 @@
 
 import json
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,13 @@ import soundfile
 import soxr
 from typer.testing import CliRunner
 
-from beattrack_trainer.cli import app
+from beattrack_trainer.cli import app, run
 from beattrack_trainer.config import DataConfig
+from beattrack_trainer.data import check as checking
 from beattrack_trainer.data.alignment import align, onset_strength
-from beattrack_trainer.data.annotations import read_beats
+from beattrack_trainer.data.annotations import read_annotation, read_beats
 from beattrack_trainer.data.check import _pairs, check
-from beattrack_trainer.data.findings import KINDS
+from beattrack_trainer.data.findings import KINDS, check_beats
 from beattrack_trainer.data.folders import open_data_sets
 from helpers_trainer import write_set
 
@@ -188,6 +190,12 @@ def test_every_kind_of_broken_file_is_named_and_none_is_fatal(tmp_path):
     assert all(f.message.endswith(".") and "\n" not in f.message for f in report.findings)
 
 
+def test_few_even_beats_are_not_odd(tmp_path):
+    for count in range(2, 7):
+        (tmp_path / "a.beats").write_text("".join(f"{i / 2}\t{i + 1}\n" for i in range(count)))
+        assert list(check_beats("a", read_annotation(tmp_path / "a.beats"))) == []
+
+
 def test_a_set_without_a_usable_track(tmp_path):
     write_set(tmp_path / "set", 1)
     (tmp_path / "set" / "tracks" / "t00.flac").write_bytes(b"junk")
@@ -239,12 +247,40 @@ def test_audio_of_another_release(tmp_path, song):
 
 def test_exit_codes_and_errors(tmp_path):
     write_set(tmp_path / "set", 1)
-    run = CliRunner().invoke
-    assert run(app, ["check", f"data={tmp_path / 'set'}"]).exit_code == 0
-    assert "no data set folder" in str(run(app, ["check", "data=/none/there"]).exception)
+    invoke = CliRunner().invoke
+    assert invoke(app, ["check", f"data={tmp_path / 'set'}"]).exit_code == 0
+    assert "no data set folder" in str(invoke(app, ["check", "data=/none/there"]).exception)
     union = f"data=[{tmp_path / 'set'},{tmp_path / 'set'}]"
-    two = run(app, ["check", union, "--write-aligned", "x"])
+    two = invoke(app, ["check", union, "--write-aligned", "x"])
     assert "one data set at a time" in str(two.exception)
+
+
+def test_the_json_file_may_be_a_link_or_a_pipe_and_no_neighbour_is_touched(tmp_path, capsys):
+    write_set(tmp_path / "set", 1)
+    (tmp_path / "real.json").write_text("old")
+    (tmp_path / "link.json").symlink_to("real.json")
+    (tmp_path / ".link.json").write_text("mine")
+    os.mkfifo(tmp_path / "pipe")
+    words = ["check", f"data={tmp_path / 'set'}", "--json"]
+    assert run([*words, str(tmp_path / "link.json")]) == 0
+    assert capsys.readouterr().out == "set: 1 track, 0.0 h: nothing found.\n"
+    assert (tmp_path / "link.json").is_symlink()
+    assert json.loads((tmp_path / "real.json").read_text())["format"] == 1
+    assert (tmp_path / ".link.json").read_text() == "mine"
+    with ThreadPoolExecutor() as pool:
+        reading = pool.submit((tmp_path / "pipe").read_text)
+        assert run([*words, str(tmp_path / "pipe")]) == 0
+        assert json.loads(reading.result(10))["format"] == 1
+    assert (tmp_path / "pipe").is_fifo()
+
+
+def test_a_json_file_that_cannot_be_is_told_before_the_work(tmp_path, monkeypatch, capsys):
+    write_set(tmp_path / "set", 1)
+    monkeypatch.setattr(checking, "check", None)
+    words = ["check", f"data={tmp_path / 'set'}", "--json", str(tmp_path / "none" / "a.json")]
+    assert run(words) == 1
+    said = f"error: Cannot write '{tmp_path}/none/a.json': No such file or directory.\n"
+    assert capsys.readouterr().err == said
 
 
 def test_every_kind_is_documented():

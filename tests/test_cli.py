@@ -23,6 +23,7 @@ from audio_tools import FLUX_COMMAND, share_found
 from beattrack.events import Beat
 from beattrack_runtime import __version__, microphone, session
 from beattrack_runtime.cli import run
+from beattrack_runtime.following import SAME_S, StopRequest
 from beattrack_runtime.outputs import pending
 from beattrack_runtime.session import STARTER_MODEL, LiveTracker
 from flux_model import FluxModel, drum_loop
@@ -147,6 +148,9 @@ def test_a_folder_takes_the_results_of_one_song(song: Path, tmp_path: Path) -> N
     (tmp_path / "results").mkdir()
     assert beattrack("--file", song, "--beats", tmp_path / "results", "--output", "none") == 0
     assert (tmp_path / "results" / "song.beats").stat().st_size > 50
+    # A slash at the end means a folder too, which is made.
+    assert beattrack("--file", song, "--beats", f"{tmp_path}/new/", "--output", "none") == 0
+    assert (tmp_path / "new" / "song.beats").stat().st_size > 50
 
 
 def test_one_bad_song_does_not_stop_the_others(
@@ -262,7 +266,13 @@ def _sentence(capsys: pytest.CaptureFixture[str]) -> str:
         (["--file", "{song}", "--output", "xml"], "xml"),
         (["--file", "{song}", "--frobnicate"], "--frobnicate"),
         (["--file"], "--file"),
-        (["{song}"], "unexpected extra argument"),
+        (["{song}"], "give it as --file {song}"),
+        (["{tmp}/nothing.wav"], "unexpected extra argument"),
+        (["--file", "{song}", "--meter", "abc"], "value for '--meter': 'abc'"),
+        (["--file", "{song}", "--beats", "a", "--beats", "b"], "--beats is given twice"),
+        (["--file", "{song}", "--beats", "{song}/"], "must name a folder"),
+        (["--calibrate", "--file", "{tmp}/nothing.wav"], "--calibrate stands alone"),
+        (["--calibrate", "--meter", "3"], "--calibrate stands alone"),
         (["--file", "{song}", "--beats", "{tmp}/none/a.beats"], "There is no folder"),
         (["--file", "{song}", "--click", "{tmp}/a.mp3"], "must end in .wav"),
         (["--file", "{song}", "--plot", "{tmp}/a.bmp"], "must end in .png"),
@@ -282,7 +292,7 @@ def test_misuse(
     before = song.read_bytes()
     values = {"song": song, "tmp": tmp_path}
     assert beattrack(*(argument.format(**values) for argument in arguments)) == 2
-    assert says in _sentence(capsys)
+    assert says.format(**values) in _sentence(capsys)
     assert song.read_bytes() == before
 
 
@@ -296,6 +306,8 @@ def test_control_characters_of_a_name_do_not_reach_the_terminal(
     for text in capsys.readouterr():
         assert "\x1b" not in text and "\x07" not in text
         assert "\\x1b" in text
+    assert beattrack("--file", tmp_path / "two\nlines.wav") == 2
+    assert "two\\nlines" in _sentence(capsys)
 
 
 def test_unreadable_audio_is_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -437,10 +449,26 @@ def test_interrupting_writes_what_there_is(song: Path, tmp_path: Path) -> None:
         assert process.returncode == code, err
         assert "Traceback" not in err
         assert "song.wav: " in err
+        assert "cut short: the whole lasts 0:08" in err
         assert sorted(path.name for path in out.iterdir()) == sorted(names.values())
         lines = 3 + len(rest.splitlines())
         assert len((out / "a.beats").read_text().splitlines()) == lines
         assert 0 < soundfile.info(out / "a.wav").frames < 8 * RATE
+
+
+@pytest.mark.filterwarnings("error::pytest.PytestUnraisableExceptionWarning")
+def test_two_signals_at_once_are_one_wish() -> None:
+    stop = StopRequest()
+    stop.install()
+    both = {signal.SIGINT, signal.SIGTERM}
+    signal.pthread_sigmask(signal.SIG_BLOCK, both)
+    for number in both:
+        signal.raise_signal(number)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, both)
+    assert stop.signal in both
+    stop._asked_s -= SAME_S  # and later, a second one ends the program
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
 
 
 def test_real_time_is_real(song: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import shutil
 import subprocess
@@ -163,6 +164,19 @@ def test_a_killed_export_leaves_nothing_that_is_believed(tmp_path):
             time.sleep(0.02)
         process.kill()
     assert [f.name[:8] for f in (tmp_path / "out").iterdir()] == [".export-"]
+
+
+def test_a_full_disk_is_named_by_the_folder(tmp_path, monkeypatch):
+    run = make_run(tmp_path / "runs")
+
+    def write(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(extract, "write_onnx", write)
+    with pytest.raises(OSError, match="No space left") as full:
+        extract.export_run(run, tmp_path / "out", extract.ExportSettings(), None, tmp_path)
+    assert full.value.filename == str(tmp_path / "out")
+    assert list((tmp_path / "out").iterdir()) == []
 
 
 def test_an_export_is_made_again_only_when_it_differs(monkeypatch):

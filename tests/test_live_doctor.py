@@ -14,9 +14,10 @@ import pytest
 
 from beattrack_runtime import microphone
 from beattrack_runtime.cli import run
-from beattrack_runtime.errors import SourceError
-from beattrack_runtime.live.doctor import access, computing, examination, sound
+from beattrack_runtime.errors import OutputError, SourceError
+from beattrack_runtime.live.doctor import access, computing, examination, protocols, sound
 from beattrack_runtime.live.doctor.finding import BROKEN, NOTE, OK, Finding
+from beattrack_runtime.live.outputs import midi
 from flux_model import drum_loop
 from virtual_mic import RATE, playing, sound_server
 
@@ -69,6 +70,16 @@ def test_without_an_input_it_fails(
     assert lines[at + 1].strip() == "-> start it with 'X'"
     assert run(["--doctor", "--output", "json"]) == 1
     assert json.loads(capsys.readouterr().out)["mic"] is False
+
+
+def test_no_midi_is_said_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    def missing() -> list[str]:
+        raise OutputError("MidiOutAlsa::initialize")
+
+    monkeypatch.setattr(midi, "port_names", missing)
+    found = finding(protocols.check_midi)
+    assert found.state == NOTE and "neither ALSA's sequencer" in found.fact
+    assert "snd-seq" in found.remedy
 
 
 def test_a_check_that_breaks_is_a_finding_and_stops_no_other(

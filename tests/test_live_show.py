@@ -15,6 +15,7 @@ import soundfile
 from pythonosc.udp_client import SimpleUDPClient
 
 from audio_tools import FLUX_COMMAND
+from beattrack_runtime import session
 from beattrack_runtime.cli import run
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.controls import CommandQueue, parse
@@ -67,7 +68,8 @@ def test_a_song_as_if_live_drives_and_is_steered(
     time.sleep(0.3)
     osc.close()
     midi.close()
-    assert process.returncode == 0, err
+    assert process.returncode == 1, err  # for the output that never opened
+    assert f"error: os2l://127.0.0.1:{nobody}: it never opened, " in err
     assert "Traceback" not in err
     # stdout is what it is without live outputs.
     plain = subprocess.run(
@@ -109,7 +111,10 @@ def test_a_song_as_if_live_drives_and_is_steered(
         (["--output", "txt"], "it is text, jsonl, beats, none"),
         (["--realtime", "--output", "midi://?channel=99"], "1-16"),
         (["--tempo-range", "100-105"], "too narrow"),
+        (["--tempo-range", "80"], "must be LOW-HIGH"),
+        (["--tempo-range", "160-80"], "wrong way round"),
         (["--meter", "0"], "meter"),
+        (["--meter", "17", "--tempo-range", "80-160"], "--meter 17 is not possible"),
         (["--realtime", "--output", "osc://127.0.0.1:9", "--control", "http://x:1"], "osc://HOST"),
     ],
 )
@@ -120,6 +125,19 @@ def test_misuse(
     assert run(["--file", str(song[0]), *arguments]) == 2
     err = capsys.readouterr().err
     assert words in err and "Traceback" not in err
+
+
+def test_a_control_that_cannot_begin_is_all_that_is_said(
+    song: tuple[Path, np.ndarray], capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    monkeypatch.setattr(session, "load_model", lambda path=None: FluxModel())
+    port = free_port(socket.SOCK_DGRAM)
+    options = ["--output", f"osc://127.0.0.1:{port}", "--control", "osc://nosuch.invalid:1"]
+    assert run(["--file", str(song[0]), "--realtime", *options]) == 1
+    err = capsys.readouterr().err
+    assert err.startswith("beattrack: error: Cannot listen at osc://nosuch.invalid:1")
+    assert err.count("\n") == 1
 
 
 class Collector:

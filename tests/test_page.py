@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 import threading
@@ -305,9 +306,16 @@ def test_says_that_the_connection_is_lost_and_finds_it_again(tab: Tab) -> None:
     with running("127.0.0.1", "a-token-of-tests") as server:
         show(tab, server)
         assert tab.evaluate("document.querySelector('#banner').hidden")
+        server.send(scene(time.monotonic()))
+        tab.wait("document.querySelectorAll('#outputs tr').length === 3")
         server.close()
         tab.wait("!document.querySelector('#banner').hidden")
         assert "lost" in tab.evaluate("document.querySelector('#banner').textContent")
+        # Nothing of it looks as if it were so now.
+        tab.wait("document.querySelector('#bpm').textContent === '–'")
+        assert tab.evaluate("document.querySelector('#confidence').ariaValueNow") == "0"
+        assert tab.evaluate("document.querySelector('#decibels').textContent") == "–"
+        assert tab.evaluate("document.querySelectorAll('#outputs tr').length") == 0
         server.open()
         tab.wait("document.querySelector('#link').textContent === 'connected'")
         with Band(server, lambda: 0.1):
@@ -318,7 +326,9 @@ def test_says_that_the_connection_is_lost_and_finds_it_again(tab: Tab) -> None:
 # How it looks
 
 
-@pytest.mark.parametrize(("width", "height"), [(360, 740), (768, 1024), (1280, 800)])
+@pytest.mark.parametrize(
+    ("width", "height"), [(320, 640), (375, 667), (390, 844), (768, 1024), (1280, 800)]
+)
 def test_fits_the_window(tab: Tab, server: Server, width: int, height: int) -> None:
     show(tab, server, width=width, height=height, touch=width < 760)
     server.send(scene(time.monotonic(), 199.9))
@@ -329,6 +339,18 @@ def test_fits_the_window(tab: Tab, server: Server, width: int, height: int) -> N
         "e.closest('section').getBoundingClientRect().right + 1).map(e => e.outerHTML)"
     )
     assert wide == []
+    tab.evaluate("document.querySelector('#meter').value = '0'")  # the longest text
+    boxes = tab.evaluate(
+        "[...document.querySelectorAll('.steer button, .steer select, .steer input, label')].map("
+        "e => { const b = e.getBoundingClientRect();"
+        "return [b.left, b.top, b.right, b.bottom, e.outerHTML]; })"
+    )
+    for one, two in itertools.combinations(boxes, 2):
+        apart = one[2] <= two[0] or two[2] <= one[0] or one[3] <= two[1] or two[3] <= one[1]
+        assert apart, f"{one[4]} lies over {two[4]}"
+    if width < 760:  # where no head of the table says what the number is
+        before = "getComputedStyle(document.querySelector('td.delay'), '::before').content"
+        assert "delay" in tab.evaluate(before)
     small = tab.evaluate(
         "[...document.querySelectorAll('button, select, input')].filter(e => "
         "e.getBoundingClientRect().height < 40).map(e => e.outerHTML)"

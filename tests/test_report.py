@@ -30,6 +30,7 @@ from beattrack_trainer.evaluation.evaluate import evaluate, score_items
 from beattrack_trainer.evaluation.report import terminal_comparison, terminal_table
 from beattrack_trainer.evaluation.subjects import Subject, model_subject, select
 from beattrack_trainer.evaluation.thresholds import DEFAULT, choose
+from browser import browser
 from flux_model import drum_loop
 from helpers_run import RUN_ID, exported, make_run
 
@@ -73,7 +74,7 @@ def stage(tmp_path_factory):
              str(base / "other.onnx")]  # fmt: skip
     done = CliRunner().invoke(app, words, catch_exceptions=False)
     assert done.exit_code == 0, done.output
-    return base, done.output
+    return base, done.output, done.stdout
 
 
 def result(stage, name=RUN_ID):
@@ -96,6 +97,9 @@ def test_what_the_terminal_says(stage):
     assert "skipped broken:" in output
     assert "skipped short: fewer than two beats are annotated" in output
     assert RUN_ID in output and "other" in output
+    shown = stage[2]  # the tables alone can be sent to a file
+    assert "95 % interval" in shown and "Live path on" in shown
+    assert "skipped" not in shown and "wrote" not in shown
 
 
 def flatten(values: dict, prefix: str = "") -> set[str]:
@@ -185,6 +189,15 @@ def test_the_report_stands_alone_and_escapes_names(stage):
     assert EVIL in page.text and "<script>alert(2)</script>" in page.text
     assert "NOT LIVE" in page.text and "skipped" in page.text
     assert 'name="viewport"' in (folder / "report.html").read_text()
+
+
+def test_the_scores_need_no_scrolling_on_a_laptop(stage, tmp_path):
+    page = tmp_path / "report.html"  # its folder's name is no plain address
+    shutil.copyfile(result(stage)[0] / "report.html", page)
+    widths = "[...document.querySelectorAll('.wide')].map(e => e.scrollWidth - e.clientWidth)"
+    with browser(tmp_path / "profile") as tab:
+        tab.open(page.as_uri(), width=1280)
+        assert set(tab.evaluate(widths)) == {0}
 
 
 def test_the_comparison_links_to_the_reports(stage):
@@ -330,7 +343,8 @@ def test_sentences_for_what_is_not_there(tmp_path):
              str(tmp_path / "none")]  # fmt: skip
     assert "finished run" in str(CliRunner().invoke(app, words).exception)
     gone = [*words, "--model", str(tmp_path / "gone.onnx")]
-    assert "gone.onnx" in str(CliRunner().invoke(app, gone).exception)
+    missing = CliRunner().invoke(app, gone).exception
+    assert isinstance(missing, ConfigError) and "gone.onnx" in str(missing)
     short = CliRunner().invoke(app, [*words, "--model", "starter", "--no-dbn"])
     assert "Not one of 1 tracks could be scored" in str(short.exception)
     assert model_subject("starter").name == "starter"

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import tracemalloc
+import warnings
 
 import numpy as np
 import pytest
 
 from audio_tools import share_found
 from beattrack.events import Beat, Event
+from beattrack_runtime.live.fit import Fitter
 from beattrack_runtime.session import LiveTracker
 from flux_model import FluxModel, drum_loop
 
@@ -89,6 +91,16 @@ def test_what_is_not_a_number_is_silence() -> None:
     assert tracker.bad_samples == 12
     assert _times(events).size > 5
     assert np.isfinite(_times(events)).all()
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_random_bits_as_floats_cause_no_warning(channels: int) -> None:
+    bits = np.random.default_rng(5).integers(0, 2**32, 48000, np.uint32)
+    tracker = LiveTracker(FluxModel(), 48000)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        tracker.push(bits.view(np.float32).reshape(-1, channels))
+        Fitter(44100, 48000, 1).push(bits.view(np.float32).reshape(-1, channels))
 
 
 def test_huge_samples_do_not_stop_the_tracker() -> None:

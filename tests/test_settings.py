@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack_trainer import config as config_module
+from beattrack_trainer.cli import run
 from beattrack_trainer.config import (
     DERIVED,
     AugmentConfig,
@@ -81,6 +82,26 @@ def test_a_file_may_give_numbers_for_texts(tmp_path):
 @pytest.mark.parametrize(
     ("words", "says"),
     [
+        ("bogus", "No such command 'bogus'; 'trainer --help' shows all options."),
+        ("train --steps 5", "No such option: --steps; 'trainer train --help' shows all options."),
+        ("check --jobs -1", "Invalid value for '--jobs': -1 is not in the range x>=1; "
+         "'trainer check --help' shows all options."),
+        ("synth /none/set --seed -1", "Invalid value for '--seed': -1 is not in the range x>=0; "
+         "'trainer synth --help' shows all options."),
+        ("train fold=abc", "fold=abc is not possible: it must be a number, a list or all."),
+        ("eval --data . --model no.onnx", "There is no model file 'no.onnx'."),
+        ("check data=/" + 50 * "long/", f"There is no data set folder '/{49 * 'long/'}long'; "
+         "docs/datasets.md shows what belongs in it."),
+    ],
+)  # fmt: skip
+def test_misuse_is_one_sentence_on_one_line(words, says, capsys):
+    assert run(words.split()) == 2
+    assert capsys.readouterr().err == f"error: {says}\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
         (["step=3"], "did you mean 'steps'"),
         (["batchsize=3"], "did you mean 'batch_size'"),
         (["source=[bass]"], "did you mean 'sources'"),
@@ -110,6 +131,8 @@ def test_a_file_may_give_numbers_for_texts(tmp_path):
         (["devices=0,1"], "CUDA_VISIBLE_DEVICES"),
         (["positive_weight=0.5"], "1-1000"),
         (["loss=mse"], "shift_tolerant"),
+        (["data="], "data=[] is not possible: it must be names or folders"),
+        (["frames=1000000"], "200 to 180000"),
     ],
 )
 def test_bad_settings_are_named(words, says):

@@ -30,6 +30,14 @@ def test_finds_the_beats(loop):
     assert all(b.state is TrackerState.LOCKED and 0 <= b.confidence <= 1 for b in found)
 
 
+def test_events_hold_plain_values(loop):
+    """Who prints one, or writes it as JSON, need not know numpy."""
+    events = run(loop[0], 1000)
+    assert {type(event) for event in events} == {Beat, StateChange}
+    values = [value for event in events for value in vars(event).values()]
+    assert {type(value) for value in values} == {float, int, TrackerState}
+
+
 @pytest.mark.parametrize("block", [160, 441, 1000, 48000])
 def test_events_do_not_depend_on_the_block(loop, block):
     assert run(loop[0], block) == run(loop[0], 10**9)

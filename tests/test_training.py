@@ -5,6 +5,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -208,8 +209,9 @@ def test_training_can_begin_with_other_weights(stage, tmp_path):
     assert same(weights(stage, "first"), weights(stage, "third"))
     train(settings(stage, *words, run="fresh"))
     assert not same(weights(stage, "first"), weights(stage, "fresh"))
-    with pytest.raises(ConfigError, match="does not fit the network that is to be trained"):
+    with pytest.raises(ConfigError, match="does not fit the network that is to be trained") as odd:
         train(settings(stage, *words, "kernel=3", f"init={stage / 'first'}", run="other"))
+    assert re.search(r"of another network, whose [\w.]+ is \[.*\] instead of \[", str(odd.value))
     train(settings(stage, *words, "dim=48", f"init={stage / 'first'}", run="wide"))
     x = torch.randn(1, 1, Run(stage / "first").load()[0].config.bins, 300)
     first, wide = (Run(stage / run).load()[0](x) for run in ("first", "wide"))
@@ -217,9 +219,23 @@ def test_training_can_begin_with_other_weights(stage, tmp_path):
     with pytest.raises(ConfigError, match="There is no run 'nowhere'"):
         train(settings(stage, *words, "init=nowhere", run="none"))
     bad = tmp_path / "bad.pt"
+    with pytest.raises(ConfigError, match=r"init=.*bad\.pt is not possible: there is no such file"):
+        train(settings(stage, *words, f"init={bad}", run="bad"))
     bad.write_bytes(b"PK")
     with pytest.raises(ConfigError, match="does not fit"):
         train(settings(stage, *words, f"init={bad}", run="bad"))
+    assert not [run for run in ("other", "none", "bad") if (stage / run).exists()]
+
+
+def test_a_gpu_that_is_not_here_is_told_before_there_is_a_folder(stage, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    with pytest.raises(ConfigError, match="accelerator=gpu is not possible: torch sees no GPU"):
+        train(settings(stage, *TINY, "accelerator=gpu", run="gpu"))
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
+    with pytest.raises(ConfigError, match="devices=3 is not possible: torch sees 2"):
+        train(settings(stage, *TINY, "accelerator=gpu", "devices=3", run="gpu"))
+    assert not (stage / "gpu").exists()
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -358,7 +374,9 @@ def test_a_full_disk_is_one_sentence_and_leaves_the_last_checkpoint(stage, monke
     file = stage / "full.yaml"
     file.write_text("\n".join(f"{k}: {json.dumps(v)}" for k, v in chosen.to_dict().items()))
     done = run_cli("train", "--config", str(file))
-    assert done.exit_code == 1 and "No space left" in done.output
+    place = stage / "full" / "last.ckpt"
+    assert done.exit_code == 1
+    assert done.output.splitlines()[-1] == f"error: Cannot use '{place}': No space left on device."
     assert "Traceback" not in done.output
     assert read_checkpoint(stage / "full" / "last.ckpt")["global_step"] == 2
     assert not list((stage / "full").glob(".last*"))
@@ -428,12 +446,38 @@ def test_a_hostile_note_is_refused_in_a_sentence(stage, tmp_path, text, says):
 
 
 @pytest.mark.parametrize("keep", [0, 10, 3000, -1])
+@pytest.mark.filterwarnings("error")
 def test_damaged_weights_are_refused_in_a_sentence(stage, tmp_path, keep):
     (tmp_path / "run.json").write_bytes((stage / "run" / "run.json").read_bytes())
     (tmp_path / "weights.pt").write_bytes((stage / "run" / "weights.pt").read_bytes()[:keep])
-    with pytest.raises(ConfigError, match=r"weights\.pt' does not fit") as caught:
+    with pytest.raises(ConfigError) as caught:
         Run(tmp_path).load()
-    assert "\n" not in str(caught.value)
+    assert str(caught.value) == (
+        f"'{tmp_path}/weights.pt' does not fit run.json: it is damaged or holds no weights; copy "
+        "the run anew or train it again."
+    )
+
+
+@pytest.mark.parametrize(
+    ("values", "says"),
+    [
+        ([1, 2], "holds no weights"),
+        ({"epoch": 3}, "holds no weights"),
+        ({"a": torch.ones(2)}, "of another network, without"),
+        ({"trunk.merge.weight": torch.ones(())}, "of another network"),
+    ],
+)
+def test_weights_of_anything_else_are_refused(stage, tmp_path, values, says):
+    torch.save(values, tmp_path / "x.pt")
+    with pytest.raises(ConfigError, match=says):
+        train(settings(stage, *TINY, f"init={tmp_path / 'x.pt'}", run="alien"))
+    assert not (stage / "alien").exists()
+
+
+def test_a_damaged_note_is_not_of_another_version(tmp_path):
+    (tmp_path / "run.json").write_text("{")
+    with pytest.raises(ConfigError, match="^'[^']*' is damaged: it is not JSON.$"):
+        Run(tmp_path).settings()
 
 
 def test_a_checkpoint_is_never_executed(stage, tmp_path):

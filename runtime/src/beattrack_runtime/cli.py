@@ -10,12 +10,12 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from beattrack_runtime import __version__
 from beattrack_runtime.errors import BeattrackError, MisuseError, printable
-from beattrack_runtime.job import Job, LiveInput, Request, read_format
-from beattrack_runtime.live.setup import read_request, split_outputs
-from beattrack_runtime.live.spec import OutputSpec
+from beattrack_runtime.job import Format, Job, LiveInput, Request, read_format
+from beattrack_runtime.live.setup import ShowRequest, read_request, split_outputs
 
 # One frame is far too little work to share among threads, and idle BLAS threads would spin
 # beside the audio. OpenBLAS reads this when numpy is imported: nothing above imports it.
@@ -51,25 +51,54 @@ app = typer.Typer(add_completion=False, pretty_exceptions_enable=False, rich_mar
 
 
 def _option(name: str, panel: str, text: str, metavar: str | None = None) -> Any:
-    return typer.Option(name, rich_help_panel=panel, help=text, metavar=metavar, readable=False)
+    return typer.Option(
+        name, rich_help_panel=panel, help=text, metavar=metavar, readable=False, show_envvar=False
+    )
+
+
+def _named(text: str) -> str:
+    """Return a name; an empty one, from an unset variable in a script, is no folder to write to."""
+    if not text:
+        raise MisuseError("An empty name was given where a file or folder belongs.")
+    return text
 
 
 def _path(text: str) -> Path:
-    """Return a path; an empty one, from an unset variable in a script, is no folder to write to."""
-    if not text:
-        raise MisuseError("An empty name was given where a file or folder belongs.")
-    return Path(text)
+    return Path(_named(text))
 
 
-def _path_option(name: str, panel: str, text: str, metavar: str) -> Any:
-    return typer.Option(name, rich_help_panel=panel, help=text, metavar=metavar, parser=_path)
+def _file_option(name: str, panel: str, text: str, metavar: str) -> Any:
+    return typer.Option(
+        name, rich_help_panel=panel, help=text, metavar=metavar, parser=_path, show_envvar=False
+    )
 
 
-@app.command(epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
+def _out_option(name: str, text: str) -> Any:
+    """Return an option of a result; as text, for in a Path a folder would lose its slash."""
+    return typer.Option(
+        name, rich_help_panel=_RESULTS, help=text, metavar="OUT", parser=_named, show_envvar=False
+    )
+
+
+class _Command(TyperCommand):
+    """The command, which refuses what it would otherwise ignore."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Refuse an option that is given twice, and a song without its option."""
+        _, rest, given = self.make_parser(ctx).parse_args(list(args))
+        for option in given:
+            if given.count(option) > 1 and not option.multiple:
+                raise MisuseError(f"{option.opts[0]} is given twice: leave one of them out.")
+        if rest and Path(rest[0]).is_file():
+            raise MisuseError(f"'{rest[0]}' stands alone: give it as --file {rest[0]}.")
+        return super().parse_args(ctx, args)
+
+
+@app.command(cls=_Command, epilog=_EPILOG, context_settings={"help_option_names": ["-h", "--help"]})
 def beattrack(
     file: Annotated[
         list[Path] | None,
-        _path_option("--file", _INPUT, "Track this file; may be repeated.", "SONG"),
+        _file_option("--file", _INPUT, "Track this file; may be repeated.", "SONG"),
     ] = None,
     mic: Annotated[bool, _option("--mic", _INPUT, "Track live sound until Ctrl-C.")] = False,
     device: Annotated[
@@ -120,22 +149,19 @@ def beattrack(
         str | None, _option("--tempo-range", _RESULTS, "The tempo is within these bpm.", "LOW-HIGH")
     ] = None,
     beats: Annotated[
-        Path | None, _path_option("--beats", _RESULTS, "Write lines of time<TAB>position.", "OUT")
+        str | None, _out_option("--beats", "Write lines of time<TAB>position.")
     ] = None,
     jsonl: Annotated[
-        Path | None,
-        _path_option("--jsonl", _RESULTS, "Write every event as a line of JSON.", "OUT"),
+        str | None, _out_option("--jsonl", "Write every event as a line of JSON.")
     ] = None,
     click: Annotated[
-        Path | None,
-        _path_option("--click", _RESULTS, "Write the sound with clicks on beats.", "OUT"),
+        str | None, _out_option("--click", "Write the sound with clicks on beats.")
     ] = None,
     plot: Annotated[
-        Path | None,
-        _path_option("--plot", _RESULTS, "Draw waveform, activations and beats.", "OUT"),
+        str | None, _out_option("--plot", "Draw waveform, activations and beats.")
     ] = None,
     model: Annotated[
-        Path | None, _path_option("--model", _OTHER, "Use this model, not the shipped one.", "ONNX")
+        Path | None, _file_option("--model", _OTHER, "Use this model, not the shipped one.", "ONNX")
     ] = None,
     calibrate: Annotated[
         bool,
@@ -157,7 +183,7 @@ def beattrack(
     if list_devices:
         from beattrack_runtime.microphone import list_devices as describe_devices
 
-        print(printable("\n".join(describe_devices())))
+        print("\n".join(map(printable, describe_devices())))
         return
     if doctor:
         raise typer.Exit(_doctor(output or []))
@@ -167,22 +193,22 @@ def beattrack(
     formats, outputs = split_outputs(output or [])
     show = read_request(outputs, control, meter, tempo_range)
     form = read_format(formats)
-    if calibrate:
-        raise typer.Exit(_calibrate(live, show.outputs, formats))
     request = Request(file or [], live, wanted, realtime, form, model, show)
-    raise typer.Exit(Job(request).run())
+    raise typer.Exit(_calibrate(request) if calibrate else Job(request).run())
 
 
-def _calibrate(live: LiveInput, outputs: tuple[OutputSpec, ...], formats: list[str]) -> int:
+def _calibrate(request: Request) -> int:
     """Measure delays and print them."""
     from beattrack_runtime.job import log_to
     from beattrack_runtime.live.calibrate import calibrate as measure
     from beattrack_runtime.terminal import Terminal
 
-    if live.kind or formats:
+    device, outputs = request.live.device, request.show.outputs
+    live, show = LiveInput(device=device), ShowRequest(outputs)
+    if request != Request([], live, {}, False, Format.text, None, show):
         raise MisuseError("--calibrate stands alone, but for --device and addresses of --output.")
     log_to(Terminal())
-    return measure(live.device, outputs)
+    return measure(device, outputs)
 
 
 def _doctor(output: list[str]) -> int:
@@ -197,7 +223,8 @@ def _doctor(output: list[str]) -> int:
     )
 
     found = examine()
-    print(printable(report_json(found) if output == ["json"] else report(found)))
+    text = report_json(found) if output == ["json"] else report(found)
+    print("\n".join(map(printable, text.splitlines())))
     return int(not can_listen(found))
 
 

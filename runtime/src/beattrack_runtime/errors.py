@@ -33,5 +33,5 @@ def reason(error: OSError) -> str:
 
 
 def printable(text: str) -> str:
-    """Return ``text`` with control characters spelled out: file names may hold any of them."""
-    return "".join(c if c.isprintable() or c in "\n\t" else ascii(c)[1:-1] for c in text)
+    """Return a line with control characters spelled out: file names may hold any of them."""
+    return "".join(c if c.isprintable() or c == "\t" else ascii(c)[1:-1] for c in text)

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("beattrack")
 
+SAME_S = 0.5  # signals so close are one wish, as of a terminal and a supervisor at once
+
 
 class StopRequest:
     """Ctrl-C, SIGTERM or a closed terminal ask the loop to end; asked twice, the program ends."""
@@ -32,6 +34,7 @@ class StopRequest:
     def __init__(self) -> None:
         """Nothing is asked yet."""
         self.signal: int | None = None  # which one asked
+        self._asked_s = 0.0  # and when, monotonic
 
     def install(self) -> None:
         """Begin to listen."""
@@ -41,9 +44,17 @@ class StopRequest:
             signal.signal(number, self._asked)
 
     def _asked(self, number: int, frame: FrameType | None) -> None:
-        self.signal = number
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        if self.signal is None:
+            self.signal, self._asked_s = number, time.monotonic()
+        elif number == signal.SIGHUP or time.monotonic() - self._asked_s < SAME_S:
+            return
+        elif number == signal.SIGINT:
+            raise KeyboardInterrupt
+        else:
+            # Not above, for the next time: Python cannot bear a default that is set while the
+            # signal already waits.
+            signal.signal(number, signal.SIG_DFL)
+            signal.raise_signal(number)
 
     @property
     def asked(self) -> bool:
@@ -99,6 +110,8 @@ def follow(
         except BrokenPipeError:  # whoever read our stdout has heard enough
             stop.signal = signal.SIGPIPE
         stream.summary.wall_s = time.monotonic() - stream.began_s
+        if stop.asked and tracker.time_s < (source.duration_s or 0.0):
+            stream.summary.cut_of_s = source.duration_s
         terminal.stop()
         _log.info("%s", stream.summary.text())
         stream.finish()

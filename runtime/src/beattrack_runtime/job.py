@@ -84,7 +84,7 @@ class Request:
 
     files: list[Path]
     live: LiveInput
-    wanted: dict[str, Path]  # kind of result -> where, as the user wrote it
+    wanted: dict[str, str]  # kind of result -> where, as the user wrote it
     realtime: bool
     format: Format
     model: Path | None
@@ -135,7 +135,8 @@ class Job:
         from beattrack_runtime.live.setup import open_show
 
         with contextlib.closing(open_show(request.show)) as self._show:
-            return self._run(model, plans)
+            code = self._run(model, plans)
+        return code or int(not self._show.complete)
 
     def _run(self, model: ActivationModel, plans: list[Plan]) -> int:
         """Track every stream and return the exit code."""

@@ -27,13 +27,13 @@ class Plan:
     paths: dict[str, Path]
 
 
-def make_plans(stems: Sequence[str], wanted: dict[str, Path], inputs: Sequence[Path]) -> list[Plan]:
+def make_plans(stems: Sequence[str], wanted: dict[str, str], inputs: Sequence[Path]) -> list[Plan]:
     """Return one plan per stream.
 
     Args:
         stems: a name for each stream, without suffix.
         wanted: what the user gave for each kind of result: a file, or a folder where there are
-            several streams or a folder of that name exists already.
+            several streams, a folder of that name exists already, or it ends in a slash.
         inputs: files that must not be overwritten.
 
     Raises:
@@ -42,8 +42,9 @@ def make_plans(stems: Sequence[str], wanted: dict[str, Path], inputs: Sequence[P
     """
     names = _unique(stems)
     plans = [Plan(name, {}) for name in names]
-    for kind, given in wanted.items():
-        if len(stems) > 1 or given.is_dir():
+    for kind, text in wanted.items():
+        given = Path(text)
+        if len(stems) > 1 or given.is_dir() or text.endswith("/"):
             _make_folder(kind, given)
             for plan in plans:
                 plan.paths[kind] = given / (plan.stem + SUFFIXES[kind][0])
@@ -74,7 +75,7 @@ def _unique(stems: Sequence[str]) -> list[str]:
 
 def _make_folder(kind: str, folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
-        raise MisuseError(f"--{kind} must name a folder when there are several files: '{folder}'.")
+        raise MisuseError(f"--{kind} must name a folder here, and '{folder}' is none.")
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

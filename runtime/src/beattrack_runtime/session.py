@@ -248,5 +248,5 @@ def _mono(samples: NDArray[np.generic]) -> NDArray[np.float32]:
     with np.errstate(over="ignore", invalid="ignore"):
         for channel in range(1, real.shape[1]):
             total += real[:, channel]
-    total /= np.float32(real.shape[1])
+        total /= np.float32(real.shape[1])
     return total

@@ -21,6 +21,7 @@ class Summary:
     wall_s: float = 0.0  # seconds that it took
     overruns: int = 0  # times that a live source lost audio
     bad_samples: int = 0  # samples that were not finite and were taken as silence
+    cut_of_s: float | None = None  # length of a file that was not heard to its end, seconds
 
     def event(self, event: Event) -> None:
         """Count one event."""
@@ -44,6 +45,8 @@ class Summary:
         """Return the summary as one line."""
         speed = f" ({self.audio_s / self.wall_s:.0f} times real time)" if self.wall_s > 0 else ""
         heard = f"{clock(self.audio_s)} of audio in {self.wall_s:.1f} s{speed}"
+        if self.cut_of_s is not None:
+            heard += f"; cut short: the whole lasts {clock(self.cut_of_s)}"
         if self.overruns:
             heard += f"; {self.overruns} overruns"
         if self.bad_samples:

@@ -187,12 +187,12 @@ class DecoderConfig(Config):
     tempo_change: float = 50.0  # lambda of exp(-lambda * |ratio - 1|) at a beat
     tempo_centre_bpm: float = 115.0  # centre of the log-normal tempo prior
     tempo_spread: float = 0.7  # its standard deviation in octaves
-    prior_power: float = 0.03  # exponent, each frame, of that prior; 0: it counts once
+    prior_power: float = 0.05  # exponent, each frame, of that prior; 0: it counts once
     # Odds of a beat against those of a typical beat of the music at hand: factor and exponent.
     beat_gain: float = 12.0
     beat_power: float = 0.9
     # Exponent, each frame, of the model's tempo probabilities; 0 ignores them.
-    tempo_power: float = 0.02
+    tempo_power: float = 0.025
     downbeat_power: float = 0.5  # the same for a downbeat among beats; 0 ignores downbeats
     downbeat_share: float = 0.5  # share of downbeats that speaks neither for nor against one
     # Log odds of a downbeat for each spread by which the harmony changes more than usual.

@@ -26,8 +26,8 @@ class Gate:
 
     def __init__(self, fps: float) -> None:
         self._silent_frames = SILENCE_S * fps
-        self._confidence_gain = 1 - np.exp(-1 / (CONFIDENCE_S * fps))
-        self._evidence_gain = 1 - np.exp(-1 / (EVIDENCE_S * fps))
+        self._confidence_gain = float(1 - np.exp(-1 / (CONFIDENCE_S * fps)))
+        self._evidence_gain = float(1 - np.exp(-1 / (EVIDENCE_S * fps)))
         self._silence = 10 ** (SILENCE_DBFS / 10)
         self.reset()
 

@@ -73,8 +73,8 @@ class BeatReporter:
             time_s=float(due_s),
             position=int(self._space.slot_position[slot]),
             beats_per_bar=int(self._space.slot_beats[slot]),
-            tempo_bpm=60 / period_s,
-            confidence=estimate.confidence,
+            tempo_bpm=float(60 / period_s),
+            confidence=float(estimate.confidence),
             emitted_s=now_s,
         )
 

@@ -20,6 +20,7 @@ from yaml import YAMLError  # type: ignore[import-untyped]
 from beattrack.config import Config, ConfigError, FeatureConfig, ModelConfig, require
 
 WARM_UP = 100  # frames at the start of an excerpt that do not count: the network has no past there
+MAX_FRAMES = 180_000  # of an excerpt: an hour; longer ones end with no memory, not in a sentence
 # What follows from the features or is decided when exporting, so that nobody may set it.
 DERIVED = ("channels", "bins", "flux_bins", "flux_mix")
 CHOICES = {
@@ -43,6 +44,9 @@ class DataConfig(Config):
     path_bpf_feature_dir: str = ""  # usually <base>/features/bpf-<sources>
     path_no_demixed_feature_dir: str = ""  # usually <base>/features/plain
     bpf_band_dir: str = ""  # of sub-band curves; checked to be those that the runtime has too
+
+    def __post_init__(self) -> None:
+        require(all(self.data) and self.data != (), "data", list(self.data), "names or folders")
 
 
 @dataclass(frozen=True)
@@ -86,12 +90,9 @@ class TrainConfig(Config):
         for key in ("steps", "batch_size", "validate_every", "validation_tracks",
                     "checkpoint_every", "nodes", "threads"):  # fmt: skip
             require(1 <= getattr(self, key) <= 10**8, key, getattr(self, key), "1 or more")
-        require(
-            2 * WARM_UP <= self.frames <= 10**6, "frames", self.frames, f"{2 * WARM_UP} or more"
-        )
-        require(
-            0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "above 0, at most 1"
-        )
+        require(2 * WARM_UP <= self.frames <= MAX_FRAMES, "frames", self.frames,
+                 f"{2 * WARM_UP} to {MAX_FRAMES}")  # fmt: skip
+        require(0 < self.learning_rate <= 1, "learning_rate", self.learning_rate, "0-1, above 0")
         require(self.gradient_clip > 0, "gradient_clip", self.gradient_clip, "above 0")
         require(0 <= self.average_decay < 1, "average_decay", self.average_decay, "0-1, below 1")
         require(1 <= self.positive_weight <= 1000, "positive_weight", self.positive_weight,
@@ -205,8 +206,8 @@ def _unknown(key: str, value: object) -> str:
 
 def _lenient(default: object, value: object) -> object:
     """Return ``value`` as its key wants it where that can only mean one thing."""
-    if isinstance(default, tuple) and isinstance(value, str):
-        return [value]
+    if isinstance(default, tuple) and (value is None or isinstance(value, str)):
+        return [value] if value else []  # None is what 'data=' is read as
     if isinstance(default, str) and isinstance(value, (int, float)) and not isinstance(value, bool):
         return str(value)
     return value
@@ -287,13 +288,12 @@ def load_folds(words: list[str], file: Path | None = None) -> list[Settings]:
     folds = values.get("fold")
     if folds == "all":
         folds = list(range(8))
+    if isinstance(folds, str):
+        raise ConfigError(f"fold={folds} is not possible: it must be a number, a list or all.")
     if not isinstance(folds, list):
         return [Settings.from_dict(values)]
     if not folds or any(folds.count(f) > 1 for f in folds):
         raise ConfigError(f"fold={folds!r} is not possible: it must be a list of different folds.")
     name = values.get("run_id", "")
-    ids = [f"{name}-f{f}" if name else "" for f in folds]
-    return [
-        Settings.from_dict(values | {"fold": f, "run_id": i})
-        for f, i in zip(folds, ids, strict=True)
-    ]
+    each = [{"fold": f, "run_id": f"{name}-f{f}" if name else ""} for f in folds]
+    return [Settings.from_dict(values | own) for own in each]

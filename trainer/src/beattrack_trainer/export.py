@@ -27,6 +27,7 @@ from beattrack_runtime.errors import BeattrackError, ModelError
 from beattrack_runtime.onnx_model import OnnxModel
 from beattrack_trainer.card import model_card
 from beattrack_trainer.data.audio import read_audio
+from beattrack_trainer.files import naming
 from beattrack_trainer.training.environment import commit
 from beattrack_trainer.training.runs import WEIGHTS, Run
 
@@ -67,7 +68,7 @@ def export_run(
     """
     save_dir.mkdir(parents=True, exist_ok=True)
     # A folder that a killed export left behind is hidden and never read again.
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=save_dir) as name:
+    with naming(save_dir), tempfile.TemporaryDirectory(prefix=".export-", dir=save_dir) as name:
         folder = Path(name)
         model = folder / f"{run.id}.onnx"
         check = write_onnx(run, model, settings, audio)

@@ -55,6 +55,8 @@ def parse(text: str) -> Command:
         return Command(kind, (_number(kind, words[0], 0, MAX_METER, whole=True),))
     if kind == "tempo":
         low, high = (_number(kind, word, MIN_BPM, MAX_BPM) for word in words)
+        if high < low:
+            raise ConfigError(f"tempo {low:g} {high:g} is the wrong way round: LOW comes first.")
         if high < 1.2 * low:
             raise ConfigError(f"tempo {low:g} {high:g} is too narrow: HIGH is at least 1.2 LOW.")
         return Command(kind, (low, high))

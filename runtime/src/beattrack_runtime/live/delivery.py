@@ -18,7 +18,7 @@ STALE_S = (
     0.1  # and a tick later than this is not sent: a beat in the wrong place is worse than none
 )
 RETRY_S = (0.25, 0.5, 1.0, 2.0, 4.0)  # waits between attempts to open an output again
-STEADY = 5  # things sent in a row before an output that had failed is said to work again
+STEADY = 5  # things sent in a row before an output that failed in sending is said to work again
 CLOSE_S = 1.0  # how long the end of the program waits for an output
 
 _log = logging.getLogger("beattrack")
@@ -108,12 +108,19 @@ class Delivery:
         self._sent = self._late = self._dropped = self._reconnects = 0
         self._state = "opening"
         self._told = False  # that it failed, and not yet that it works again
+        self._doubtful = False  # whether it failed in sending: that it opens then shows nothing
+        self._opened = False
         self._thread = threading.Thread(target=self._run, name=output.name, daemon=True)
 
     @property
     def name(self) -> str:
         """The output's name."""
         return self._output.name
+
+    @property
+    def opened(self) -> bool:
+        """Whether it could ever be opened."""
+        return self._opened
 
     @property
     def early_s(self) -> float:
@@ -174,10 +181,8 @@ class Delivery:
         attempt = 0
         while not self._ended:
             try:
-                self._output.open()
-                if self._state == "broken":
-                    self._reconnects += 1
-                self._state, attempt = "open", 0
+                self._open()
+                attempt = 0
                 self._serve()
                 break
             except Exception as error:  # a fault of a library, or of ours, must not end the show
@@ -187,6 +192,23 @@ class Delivery:
             self._discard(time.monotonic() + wait)
         self._close()
         self._state = "closed"
+
+    def _open(self) -> None:
+        try:
+            self._output.open()
+        except Exception:
+            self._doubtful = False
+            raise
+        self._opened = True
+        if not self._doubtful:
+            self._works()
+
+    def _works(self) -> None:
+        self._state = "open"
+        if self._told:
+            self._told = False
+            self._reconnects += 1
+            _log.info("%s: connected again.", self.name)
 
     def _fail(self, error: Exception) -> None:
         if not self._told:
@@ -206,8 +228,9 @@ class Delivery:
     def _serve(self) -> None:
         """Send everything at its moment, until the end or a failure.
 
-        Over UDP a dead receiver can be opened, and shows only when something is sent: so what fails
-        again and again is told of once.
+        Over UDP a dead receiver can be opened, and shows only when something is sent: so one that
+        failed in sending works again when some beats or states, not statuses, which few outputs
+        send, have got through. What fails again and again is told of once.
         """
         sent = 0
         while (due := self._next()) is not None:
@@ -219,15 +242,17 @@ class Delivery:
                 self._output.send(due)
             except Exception:
                 self._dropped += isinstance(due.what, Tick)
+                self._doubtful = True
                 raise
+            if isinstance(due.what, Status):
+                continue
+            self._sent += 1
+            # An output that schedules by itself loses nothing with a part of its head start.
+            self._late += late_s > LATE_S + self._output.ahead_s / 2
             sent += 1
-            if self._told and sent == STEADY:
-                self._told = False
-                _log.info("%s: connected again.", self.name)
-            if not isinstance(due.what, Status):
-                self._sent += 1
-                # An output that schedules by itself loses nothing with a part of its head start.
-                self._late += late_s > LATE_S + self._output.ahead_s / 2
+            if sent == STEADY:
+                self._doubtful = False
+                self._works()
 
     def _next(self) -> Due | None:
         """Wait for the next moment at which something is to be sent; None: the end."""

@@ -24,7 +24,8 @@ class Fitter:
         """Take float32 [n, any] and return float32 [m, channels]; n and m differ by the rates."""
         if self._resampler is None and block.shape[1] == self._channels:
             return block
-        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
+        with np.errstate(over="ignore", invalid="ignore"):  # whatever a client sends
+            mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float32)
         if self._resampler is not None:
             # One sample that is no number would stay in the filter's window.
             mono = self._resampler.push(np.nan_to_num(mono, nan=0, posinf=0, neginf=0))

@@ -6,7 +6,7 @@ import dataclasses
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from beattrack.config import ConfigError, DecoderConfig, require
+from beattrack.config import ConfigError, DecoderConfig
 from beattrack_runtime.errors import MisuseError
 from beattrack_runtime.live.controls import MAX_METER, parse
 from beattrack_runtime.live.spec import OutputSpec, is_live, parse_host, parse_output
@@ -50,20 +50,23 @@ def read_request(
     for name in names:
         if names.count(name) > 1:
             raise MisuseError(f"--output '{name}' is given twice.")
-    try:
-        if meter is not None:
-            require(1 <= meter <= MAX_METER, "meter", meter, f"a whole number of 1 to {MAX_METER}")
-        if tempo_range is not None:
-            parse("tempo " + " ".join(tempo_range.replace("-", " ").split()))
-    except ConfigError as error:
-        option = "--meter" if tempo_range is None else "--tempo-range LOW-HIGH"
-        raise MisuseError(f"{option}: {error}") from None
-    low_high = None
-    if tempo_range is not None:
-        low, high = map(float, tempo_range.replace("-", " ").split())
-        low_high = (low, high)
+    if meter is not None and not 1 <= meter <= MAX_METER:
+        raise MisuseError(f"--meter {meter} is not possible: it must be 1 to {MAX_METER}.")
+    low_high = None if tempo_range is None else _read_range(tempo_range)
     where = None if control is None else parse_host("--control", control, "osc")
     return ShowRequest(specs, where, meter, low_high)
+
+
+def _read_range(text: str) -> tuple[float, float]:
+    """Read ``80-160``. Raises MisuseError."""
+    words = text.replace("-", " ").split()
+    if len(words) != 2:
+        raise MisuseError(f"--tempo-range '{text}' must be LOW-HIGH in bpm, such as 80-160.")
+    try:
+        low, high = parse(" ".join(["tempo", *words])).numbers
+    except ConfigError as error:
+        raise MisuseError(f"--tempo-range '{text}': {error}") from None
+    return low, high
 
 
 def split_outputs(texts: list[str]) -> tuple[list[str], list[str]]:

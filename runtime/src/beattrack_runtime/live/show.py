@@ -84,7 +84,7 @@ class Show:
                 control.start()
                 self._controls.append(control)
         except BaseException:
-            self.close()
+            self._end_all()
             raise
 
     def _lookahead_s(self) -> float:
@@ -200,6 +200,16 @@ class Show:
 
     def close(self) -> None:
         """End the controls and the outputs; say what was not delivered."""
+        self._end_all()
+        for delivery in self.deliveries:
+            _log.log(logging.INFO if delivery.opened else logging.ERROR, "%s", _report(delivery))
+
+    @property
+    def complete(self) -> bool:
+        """Whether every output could be opened, if only for a while."""
+        return all(delivery.opened for delivery in self.deliveries)
+
+    def _end_all(self) -> None:
         for control in self._controls:
             with contextlib.suppress(Exception):
                 control.stop()
@@ -207,7 +217,6 @@ class Show:
             delivery.stop()
         for delivery in self.deliveries:
             delivery.join()
-            _log.info("%s", _report(delivery))
         sys.setswitchinterval(self._switch_s)
         relax(self._policy)
 
@@ -235,7 +244,7 @@ def relax(policy: tuple[int, os.sched_param] | None) -> None:
 
 def _report(delivery: Delivery) -> str:
     health = delivery.health()
-    text = f"{health.name}: {health.sent} sent"
+    text = f"{health.name}: {f'{health.sent} sent' if delivery.opened else 'it never opened'}"
     for count, word in (
         (health.late, "late"), (health.dropped, "dropped"), (health.reconnects, "reconnects"),
     ):  # fmt: skip

@@ -166,7 +166,8 @@ class PlotOutput:
 
     def audio(self, block: NDArray[np.float32]) -> None:
         """Take audio, float32 [n, channels]."""
-        mono = np.clip(np.nan_to_num(block.mean(axis=1)), -1.0, 1.0)
+        with np.errstate(over="ignore", invalid="ignore"):  # raw PCM may hold anything
+            mono = np.clip(np.nan_to_num(block.mean(axis=1)), -1.0, 1.0)
         self.detail.audio(self.duration_s, mono)
         self.envelope.add(mono, self._locked)
         self.samples += len(block)

@@ -7,7 +7,8 @@ from typing import Annotated
 import typer
 from rich.text import Text
 
-from beattrack_trainer.commands.common import console
+from beattrack_trainer.commands.common import results
+from beattrack_trainer.say import say
 
 STYLES = {"ok": "green", "note": "yellow", "broken": "red"}
 
@@ -29,15 +30,15 @@ def doctor(
     from beattrack_trainer.doctor.finding import BROKEN, OK
 
     if brief:
-        console.print(one_line(), markup=False, soft_wrap=True, highlight=False)
+        say(results, one_line())
         return
     findings = examine()
     for found in findings:
         state = Text(f"{found.state:<7}", style=STYLES[found.state])
-        console.print(
+        results.print(
             state.append(f"{found.name:<12} {found.fact}", style="default"), soft_wrap=True
         )
         if found.state != OK:
-            console.print(f"{'':<20}{found.remedy}", markup=False, soft_wrap=True, highlight=False)
+            say(results, f"{'':<20}{found.remedy}")
     if any(f.state == BROKEN for f in findings):
         raise typer.Exit(1)

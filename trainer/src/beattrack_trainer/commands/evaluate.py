@@ -7,7 +7,7 @@ from typing import Annotated, Optional
 
 import typer
 
-from beattrack_trainer.commands.common import Jobs, console
+from beattrack_trainer.commands.common import Jobs, console, results
 
 
 def evaluate(
@@ -50,4 +50,4 @@ def evaluate(
     from beattrack_trainer.evaluation.start import Wish, start
 
     wish = Wish(runs or [], model or [], runs_dir, save_dir, data, part, flux_mix, dbn, limit, jobs)
-    start(wish, console)
+    start(wish, console, results)

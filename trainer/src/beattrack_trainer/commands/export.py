@@ -10,6 +10,7 @@ import typer
 from beattrack.config import DecoderConfig
 from beattrack_trainer.commands.common import console
 from beattrack_trainer.config import parse_words
+from beattrack_trainer.say import say
 
 
 def export(
@@ -55,4 +56,4 @@ def export(
         settings = ExportSettings(flux_mix, chosen, licence)
         files = export_run(found, save_dir, settings, audio, results)
     for file in files:
-        console.print(f"wrote {file} ({file.stat().st_size / 1e6:.2f} MB)", markup=False)
+        say(console, f"wrote {file} ({file.stat().st_size / 1e3:.1f} kB)")

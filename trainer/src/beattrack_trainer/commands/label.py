@@ -8,6 +8,7 @@ from typing import Annotated, Optional
 import typer
 
 from beattrack_trainer.commands.common import Jobs, console
+from beattrack_trainer.say import say
 
 
 def label(
@@ -37,12 +38,9 @@ def label(
     task = Task(tuple(model), tuple(votes or ()), flux, needed, out)
     rows, left_out = make(audio, task, jobs)
     for name, why in left_out.items():
-        console.print(f"left out {name}: {why}", style="yellow", markup=False)
+        say(console, f"left out {name}: {why}", style="yellow")
     hours = sum(r.seconds for r in rows) / 3600
-    console.print(
-        f"{len(rows)} parts, {hours:.2f} hours, of {len({r.source for r in rows})} files in {out}; "
-        f"{len(left_out)} files left out.",
-        markup=False,
-    )
+    counts = f"{len(rows)} parts, {hours:.2f} hours, of {len({r.source for r in rows})} files"
+    say(console, f"{counts} in {out}; {len(left_out)} files left out.")
     if not rows:
         raise typer.Exit(1)

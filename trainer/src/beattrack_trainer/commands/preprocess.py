@@ -6,6 +6,7 @@ import typer
 
 from beattrack_trainer.commands.common import File, Jobs, Words, console
 from beattrack_trainer.config import load_settings
+from beattrack_trainer.say import say
 
 
 def preprocess(settings: Words = None, config: File = None, jobs: Jobs = 1) -> None:
@@ -35,10 +36,10 @@ def preprocess(settings: Words = None, config: File = None, jobs: Jobs = 1) -> N
     for data in sets:
         report = start(data, chosen.features, jobs, console)
         for name, reason in report.skipped.items():
-            console.print(f"skipped {name}: {reason}", markup=False, highlight=False)
+            say(console, f"skipped {name}: {reason}")
         for name, remark in report.remarks.items():
-            console.print(f"used {name}, but: {remark}", markup=False, highlight=False)
-        console.print(str(report), markup=False, highlight=False)
+            say(console, f"used {name}, but: {remark}")
+        say(console, str(report))
         usable &= report.usable > 0
     if not usable:
         raise typer.Exit(1)

@@ -9,6 +9,7 @@ import typer
 
 from beattrack.config import ConfigError
 from beattrack_trainer.commands.common import Jobs, console
+from beattrack_trainer.say import say
 
 
 def synth(
@@ -17,7 +18,7 @@ def synth(
         Optional[float],
         typer.Option(help="Hours of audio [default: 1, with --harmonix every song]."),
     ] = None,
-    seed: Annotated[int, typer.Option(help="Seed; another seed gives other music.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed; another seed gives other music.", min=0)] = 0,
     jobs: Jobs = 1,
     seconds: Annotated[
         Optional[float], typer.Option(help="Length of a track [default: 40 to 75].")
@@ -72,10 +73,10 @@ def synth(
         )
     except (SynthError, ValueError) as error:
         raise ConfigError(str(error)) from error
-    console.print(
+    say(
+        console,
         f"{len(report.tracks)} tracks, {report.hours:.2f} hours in {out}; "
         f"{len(report.failures)} skipped.",
-        markup=False,
     )
     if len(report.failures) >= len(report.tracks):
         console.print("error: too many tracks failed; the reasons stand above.", style="red")

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
+
+from beattrack_trainer.files import replacing
 
 BEATS_SUFFIXES = (".beats", ".txt")  # the first is preferred where both are there
 MAX_BYTES = 4_000_000  # about 150 000 beats; a larger file is something else
@@ -166,6 +167,5 @@ def read_segments(path: Path) -> list[tuple[float, str]]:
 def write_beats(path: Path, beats: NDArray[np.float64]) -> None:
     """Write beats, float64 [beats, 2], as ``.beats``: under a temporary name, then renamed."""
     rows = "".join(f"{time:.6f}\t{position:.0f}\n" for time, position in beats)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    temporary.write_text(rows, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(rows, encoding="utf-8")

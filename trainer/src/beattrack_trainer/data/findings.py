@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
 import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from beattrack_trainer.data.annotations import Annotation
 
@@ -86,7 +86,9 @@ def check_beats(track: str, annotation: Annotation) -> Iterator[Finding]:
     if not MIN_BPM <= bpm <= MAX_BPM:
         usual = f"{MIN_BPM:g}-{MAX_BPM:g} are usual"
         yield Finding("tempo_implausible", track, f"The tempo is {bpm:.1f} bpm; {usual}.")
-    ratio = gaps / ndimage.median_filter(gaps, NEIGHBOURS, mode="nearest")
+    # Not scipy's median_filter, which gives zeros for fewer than half a window.
+    around = sliding_window_view(np.pad(gaps, NEIGHBOURS // 2, mode="edge"), NEIGHBOURS)
+    ratio = gaps / np.median(around, axis=1)
     yield from _odd("beat_gap", track, annotation, ratio > LONG, "no beat follows for {gap:.2f} s")
     short = "the next beat follows after only {gap:.3f} s"
     yield from _odd("beat_too_many", track, annotation, ratio < SHORT, short)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import TypeVar
 
+from rich.console import Console
 from rich.progress import track
 
 from beattrack_trainer.data.pool import run_each
@@ -25,4 +26,5 @@ def each(
         title: of the progress bar.
     """
     alone = ((task, work(task)) for task in tasks)
-    return track(alone if jobs == 1 else run_each(work, tasks, jobs), title, total=len(tasks))
+    done = alone if jobs == 1 else run_each(work, tasks, jobs)
+    return track(done, title, total=len(tasks), console=Console(stderr=True))

@@ -39,16 +39,18 @@ LEVEL_WORDS = {"right": "as annotated", "off_beat": "off-beat", "double": "doubl
                "half": "half", "other": "none of these", "silent": "silent"}  # fmt: skip
 
 _STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #22303c; max-width: 60rem; margin: 0 auto;
+body { font: 16px/1.5 system-ui, sans-serif; color: #22303c; max-width: 70rem; margin: 0 auto;
   padding: 1rem; background: #fff; }
 h1 { font-size: 1.5rem; overflow-wrap: anywhere; } h2 { font-size: 1.15rem; margin-top: 2rem; }
 h3 { font-size: 1rem; overflow-wrap: anywhere; margin-bottom: .3rem; }
-p, li { overflow-wrap: anywhere; }
-.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .9rem; }
-th, td { padding: .25rem .6rem; text-align: right; white-space: nowrap;
+p, li { overflow-wrap: anywhere; max-width: 60rem; }
+.wide { overflow-x: auto; } table { border-collapse: collapse; font-size: .85rem; }
+th, td { padding: .25rem .4rem; text-align: right; white-space: nowrap; vertical-align: baseline;
   border-bottom: 1px solid #dde3e8; }
-th:first-child, td:first-child { text-align: left; }
-tr.first td { font-weight: 600; background: #eef8f5; }
+th { white-space: normal; vertical-align: bottom; }
+th:first-child, td:first-child { text-align: left; white-space: normal; overflow-wrap: anywhere;
+  min-width: 7rem; max-width: 14rem; position: sticky; left: 0; background: #fff; }
+tr.first td, tr.first td:first-child { font-weight: 600; background: #eef8f5; }
 img { max-width: 100%; height: auto; } .warn { background: #fdf3d8; padding: .5rem .8rem; }
 small { color: #5c6b78; }
 """

@@ -39,6 +39,7 @@ from beattrack_trainer.evaluation.scores import (
     plain,
 )
 from beattrack_trainer.evaluation.thresholds import THRESHOLDS, all_pairs, mean_row
+from beattrack_trainer.files import replacing
 
 FORMAT = 1
 VERSIONS = ("beattrack", "beattrack-runtime", "beattrack-trainer", "mir_eval", "madmom",
@@ -47,9 +48,8 @@ VERSIONS = ("beattrack", "beattrack-runtime", "beattrack-trainer", "mir_eval", "
 
 def write_text(path: Path, text: str) -> None:
     """Write a file under a temporary name and rename it."""
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: object) -> None:

@@ -1,4 +1,4 @@
-"""``trainer eval`` from its words to its files."""
+"""``trainer eval`` from its words to its results."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from beattrack_trainer.evaluation.report import (
 )
 from beattrack_trainer.evaluation.subjects import Subject, model_subject, result_folder, select
 from beattrack_trainer.export import ExportSettings, is_export_of, write_onnx
+from beattrack_trainer.say import say
 from beattrack_trainer.training.runs import Run, find_run
 
 
@@ -41,8 +42,13 @@ class Wish:
     jobs: int
 
 
-def start(wish: Wish, console: Console) -> list[Path]:
+def start(wish: Wish, console: Console, shown: Console) -> list[Path]:
     """Evaluate everything that was asked for; return the folders of the results.
+
+    Args:
+        wish: what was asked for.
+        console: what is going on is said there.
+        shown: the scores are printed there.
 
     Raises:
         ConfigError, BeattrackError: a run, model or data set is missing, or not one track can be
@@ -55,17 +61,18 @@ def start(wish: Wish, console: Console) -> list[Path]:
     done = []
     for subject in subjects:
         selection = select(subject, data, wish.part, wish.limit)
-        console.print(f"{selection.remark}.", markup=False, highlight=False)
+        say(console, f"{selection.remark}.")
         folder = result_folder(subject, data, selection, wish.save_dir)
         folder.mkdir(parents=True, exist_ok=True)
         found = evaluate(subject, data, selection, folder, wish.dbn, wish.jobs)
         done.append((folder, write(found, folder)))
         for name, why in found.skipped.items():
-            console.print(f"skipped {name}: {why}", markup=False, highlight=False)
+            say(console, f"skipped {name}: {why}")
     for folder, scores in done:
-        console.print(terminal_table(scores))
-        console.print(f"wrote {folder / 'report.html'}", markup=False, highlight=False)
+        shown.print(terminal_table(scores))
+        say(console, f"wrote {folder / 'report.html'}")
     if len(done) > 1:
+        shown.print(terminal_comparison([scores for _, scores in done]))
         _compare(done, data, wish.save_dir, console)
     return [folder for folder, _ in done]
 
@@ -99,7 +106,6 @@ def write(found: Evaluation, folder: Path) -> dict[str, Any]:
 def _compare(
     done: list[tuple[Path, dict[str, Any]]], data: DataSet, save_dir: Path, console: Console
 ) -> None:
-    console.print(terminal_comparison([scores for _, scores in done]))
     target = save_dir / f"comparison-{data.name}.html"
     results.write_text(target, comparison(done))
-    console.print(f"wrote {target}", markup=False, highlight=False)
+    say(console, f"wrote {target}")

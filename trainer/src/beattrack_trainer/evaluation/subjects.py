@@ -52,9 +52,12 @@ def model_subject(word: str) -> Subject:
     """Return the subject of ``--model``: a file, or ``starter``.
 
     Raises:
+        ConfigError: there is no such file.
         ModelError: the file is no model.
     """
     path = STARTER_MODEL if word == STARTER else Path(word)
+    if not path.is_file():
+        raise ConfigError(f"There is no model file '{word}'.")
     return Subject(path.stem, path, None, OnnxModel(path))
 
 

@@ -24,6 +24,7 @@ from beattrack_trainer.evaluation.scores import (
     trim,
 )
 from beattrack_trainer.evaluation.thresholds import Row, threshold_row
+from beattrack_trainer.files import naming
 
 
 @dataclass(frozen=True)
@@ -86,10 +87,10 @@ def _listen_once(task: Task, item: Track) -> tuple[Heard, NDArray[np.float64]]:
     curves = heard.curves
     numbers = [curves.first_s, curves.fps, curves.input_delay_s, heard.seconds]
     temporary = task.cache / f".{os.getpid()}-{item.name}.npz"
-    np.savez(
-        temporary, stamp=stamp, events=heard.events, frames=curves.frames, numbers=numbers, dbn=dbn
-    )
-    temporary.replace(file)
+    with naming(file):
+        np.savez(temporary, stamp=stamp, events=heard.events, frames=curves.frames,
+                 numbers=numbers, dbn=dbn)  # fmt: skip
+        temporary.replace(file)
     return heard, dbn
 
 

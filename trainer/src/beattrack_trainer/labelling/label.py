@@ -82,6 +82,8 @@ def label(audio: Path, task: Task, jobs: int) -> tuple[list[Row], dict[str, str]
     if members <= task.needed:
         raise ConfigError(f"{members} members cannot agree with {task.needed} others: give more.")
     for path in task.models:
+        if not path.is_file():
+            raise ConfigError(f"There is no model file '{path}'.")
         load_model(path)  # so that one that cannot be used is told once
     for name in ("tracks", "beats"):
         (task.out / name).mkdir(parents=True, exist_ok=True)

@@ -22,6 +22,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from beattrack_trainer.data.folds import FOLDS
+from beattrack_trainer.say import say
 from beattrack_trainer.synth.arrange import check_soundfonts
 from beattrack_trainer.synth.harmonix import copy_folds, grid_files
 from beattrack_trainer.synth.sources import Sources, available_kinds, track_ids
@@ -216,7 +217,7 @@ def _run(
             raise _killed() from error
         except Exception as error:  # one bad item must not end hours of rendering
             failures.append((track_id, str(error)))
-            console.print(f"skipped {track_id}: {error}", style="yellow", markup=False)
+            say(console, f"skipped {track_id}: {error}", style="yellow")
 
     saved = save()
     try:

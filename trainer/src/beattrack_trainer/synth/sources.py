@@ -8,6 +8,7 @@ from pathlib import Path
 
 from rich.console import Console
 
+from beattrack_trainer.say import say
 from beattrack_trainer.synth.freedoom import survey
 from beattrack_trainer.synth.groove import performances, unpack
 from beattrack_trainer.synth.midi import find_program
@@ -82,7 +83,7 @@ def available_kinds(sources: Sources) -> list[str]:
         songs(sources.pop909)
         kinds.append("pop909")
     if sources.freedoom is not None:
-        console.print(survey(sources.freedoom).sentence(), markup=False)
+        say(console, survey(sources.freedoom).sentence())
         kinds.append("freedoom")
     if sources.only is None:
         return kinds

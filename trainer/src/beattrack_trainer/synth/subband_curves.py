@@ -22,6 +22,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from scipy import signal
 
+from beattrack.config import ConfigError
+from beattrack_trainer.say import say
 from beattrack_trainer.synth.arrange import check_soundfonts, soundfont_licence
 from beattrack_trainer.synth.band import pick, program
 from beattrack_trainer.synth.groove import groove_score, unpack
@@ -230,13 +232,13 @@ def subbands(
     ],
     groove: Annotated[Path, typer.Option(help="Groove MIDI Dataset: tar archive or folder.")],
     pop909: Annotated[Path, typer.Option(help="POP909: tar archive or folder.")],
-    count: Annotated[int, typer.Option(help="Pieces to render.")] = 48,
-    seed: Annotated[int, typer.Option(help="Seed.")] = 0,
+    count: Annotated[int, typer.Option(help="Pieces to render.", min=1)] = 48,
+    seed: Annotated[int, typer.Option(help="Seed.", min=0)] = 0,
 ) -> None:
     """Derive the energy curves of the instrument sub-bands from rendered stems."""
     try:
         paths = derive_all(out, groove, pop909, count=count, seed=seed)
     except (SynthError, ValueError) as error:
-        console.print(f"[red]{error}")
-        raise typer.Exit(2) from error
-    console.print(f"Wrote {', '.join(p.name for p in paths.values())} to {out}.")
+        raise ConfigError(str(error)) from error
+    said = f"Wrote {', '.join(p.name for p in paths.values())} to {out}."
+    say(console, said)

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
+from beattrack_trainer.files import naming
+
 SCRATCH = ".scratch"
 PARTS = ("tracks", "beats", "segments")
 PATIENCE_S = 5.0  # for the workers of a killed run to end
@@ -79,6 +81,7 @@ def _watch(parent: BaseProcess) -> None:
 def write_whole(path: Path, text: str) -> None:
     """Write a text file by way of a temporary name, so that it is never seen half-written."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(path)
+    temporary = path.with_name(path.name + ".part")  # one that a kill leaves is swept up
+    with naming(path):
+        temporary.write_text(text, encoding="utf-8")
+        temporary.replace(path)

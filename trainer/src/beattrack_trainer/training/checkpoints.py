@@ -15,6 +15,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 
 from beattrack.config import ConfigError
 from beattrack_trainer.config import TrainConfig
+from beattrack_trainer.files import replacing
 
 LAST, PREVIOUS, BEST = "last.ckpt", "previous.ckpt", "best.ckpt"
 LOG_EVERY = 25  # steps
@@ -40,19 +41,16 @@ class WholeFiles(TorchCheckpointIO):
             OSError: it cannot be written; what was there is untouched.
         """
         target = Path(path)
-        temporary = target.with_name(f".{target.name}.{os.getpid()}")
         try:
-            with temporary.open("wb") as file:
-                torch.save(checkpoint, file)
-                file.flush()
-                os.fsync(file.fileno())
-            if target.name == LAST and target.exists():
-                target.replace(target.with_name(PREVIOUS))
-            temporary.replace(target)
+            with replacing(target) as temporary:
+                with temporary.open("wb") as file:
+                    torch.save(checkpoint, file)
+                    file.flush()
+                    os.fsync(file.fileno())
+                if target.name == LAST and target.exists():
+                    target.replace(target.with_name(PREVIOUS))
         except RuntimeError as error:  # torch's word for a disk that is full
             raise OSError(f"'{target}' cannot be written: {str(error).splitlines()[0]}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
 
 
 def read_checkpoint(path: Path) -> dict[str, Any] | None:

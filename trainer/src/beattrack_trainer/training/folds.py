@@ -24,8 +24,11 @@ from beattrack.config import ConfigError
 from beattrack_trainer.config import Settings
 from beattrack_trainer.data.folders import Track, open_data_sets
 from beattrack_trainer.data.folds import FOLDS
+from beattrack_trainer.files import replacing
+from beattrack_trainer.say import say
 from beattrack_trainer.training.excerpts import open_parts
 from beattrack_trainer.training.runs import Run, digest, identity, make_run_id
+from beattrack_trainer.training.train import check_start
 
 SHOWN = {
     "beat_f": "beat F",
@@ -58,6 +61,7 @@ def train_folds(asked: list[Settings], console: Console) -> dict[str, Any]:
         raise ConfigError(f"fold of 8 or more has no test tracks; give folds of 0-{FOLDS - 1}.")
     for settings in asked:
         open_parts(settings)  # so that what is missing is told before hours of training
+        check_start(settings)
     group = asked[0].train.group or make_group_id(asked[0])
     folder = Path(asked[0].train.runs_dir) / group
     folder.mkdir(parents=True, exist_ok=True)
@@ -70,7 +74,7 @@ def train_folds(asked: list[Settings], console: Console) -> dict[str, Any]:
     result = {"group": group, "runs": {f: s.train.run_id for f, s in jobs.items()}, **result}
     _write(folder, result)
     console.print(table(result))
-    console.print(f"wrote {folder}/folds.json and folds.csv", markup=False, highlight=False)
+    say(console, f"wrote {folder}/folds.json and folds.csv")
     return result
 
 
@@ -111,7 +115,7 @@ def _train_all(jobs: dict[int, Settings], folder: Path, console: Console) -> lis
         while waiting or running:
             while waiting and free:
                 fold, device = waiting.pop(0), free.pop(0)
-                console.print(f"fold {fold}: {jobs[fold].train.run_id}", markup=False)
+                say(console, f"fold {fold}: {jobs[fold].train.run_id}")
                 process = _start(jobs[fold], folder, device, side_by_side)
                 running[fold] = process, device
                 if side_by_side:
@@ -152,8 +156,7 @@ def _relay(process: subprocess.Popen[str], fold: int, console: Console) -> None:
     def read() -> None:
         assert process.stderr is not None
         for line in process.stderr:
-            console.print(f"fold {fold}: {line.rstrip()}", markup=False, highlight=False,
-                          soft_wrap=True)  # fmt: skip
+            say(console, f"fold {fold}: {line.rstrip()}")
 
     threading.Thread(target=read, daemon=True).start()
 
@@ -197,7 +200,7 @@ def _score(settings: Settings, console: Console) -> dict[str, Any]:
         return result
     kept.unlink(missing_ok=True)
     write_onnx(run, model, ExportSettings(), None)
-    console.print(f"fold {settings.train.fold}: scoring its test tracks", markup=False)
+    say(console, f"fold {settings.train.fold}: scoring its test tracks")
     tracks = find_test_tracks(settings)
     # A process takes seconds to start.
     processes = min(len(os.sched_getaffinity(0)), 1 + len(tracks) // 8)
@@ -205,15 +208,14 @@ def _score(settings: Settings, console: Console) -> dict[str, Any]:
     if not scored.rows:
         raise ValueError(f"No test track of fold {settings.train.fold} could be scored.")
     for name, reason in scored.skipped.items():
-        console.print(f"skipped {name}: {reason}", markup=False)
+        say(console, f"skipped {name}: {reason}")
     result = {
         "mean": scored.mean(),
         "tracks": {n: s.to_dict() for n, s in scored.rows.items()},
         "skipped": scored.skipped,
     }
-    temporary = kept.with_name(f".{TEST}")
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    temporary.replace(kept)
+    with replacing(kept) as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -255,14 +257,11 @@ def table(result: dict[str, Any]) -> Table:
 
 def _write(folder: Path, result: dict[str, Any]) -> None:
     """Write ``folds.json``, and ``folds.csv`` with the rows of the table."""
-    temporary = folder / ".folds.json"
-    temporary.write_text(json.dumps(result, indent=2) + "\n")
-    temporary.replace(folder / "folds.json")
-    temporary = folder / ".folds.csv"
+    with replacing(folder / "folds.json") as temporary:
+        temporary.write_text(json.dumps(result, indent=2) + "\n")
     rows = {**result["folds"], "mean": result["mean"], "sd": result["sd"]}
     columns = list(next(iter(result["folds"].values())))
-    with temporary.open("w", newline="") as file:
+    with replacing(folder / "folds.csv") as temporary, temporary.open("w", newline="") as file:
         writer = csv.DictWriter(file, ["fold", *columns])
         writer.writeheader()
         writer.writerows({"fold": name, **row} for name, row in rows.items())
-    temporary.replace(folder / "folds.csv")

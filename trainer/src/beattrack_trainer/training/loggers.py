@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import csv
-import os
 from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers.logger import Logger
 from lightning.pytorch.utilities import rank_zero_only
+
+from beattrack_trainer.files import naming, replacing
 
 METRICS = "metrics.csv"
 TRAINED = tuple(f"train/{k}" for k in ("loss", "beat", "downbeat", "tempo"))
@@ -45,18 +46,16 @@ class MetricsFile(Logger):
     def keep_until(self, step: int) -> None:
         """Drop the rows after ``step``: a resumed run writes them again."""
         rows = [r for r in read_metrics(self._path) if r["step"] <= step]
-        temporary = self._path.with_name(f".{METRICS}.{os.getpid()}")
-        with temporary.open("w", newline="") as file:
+        with replacing(self._path) as temporary, temporary.open("w", newline="") as file:
             writer = csv.DictWriter(file, COLUMNS)
             writer.writeheader()
             writer.writerows({**r, "step": int(r["step"])} for r in rows)
-        temporary.replace(self._path)
 
     @rank_zero_only  # type: ignore[untyped-decorator]
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         """Append a row; it is on disk when this returns."""
         row = {k: f"{v:.6g}" for k, v in metrics.items() if k in COLUMNS}
-        with self._path.open("a", newline="") as file:
+        with naming(self._path), self._path.open("a", newline="") as file:
             csv.DictWriter(file, COLUMNS).writerow({"step": step, **row})
 
 

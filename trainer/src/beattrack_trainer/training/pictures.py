@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
 import lightning
 from matplotlib.figure import Figure
 
+from beattrack_trainer.files import replacing
 from beattrack_trainer.training.loggers import METRICS, read_metrics
 from beattrack_trainer.training.validation import Heard
 
@@ -75,9 +75,8 @@ def draw_curves(metrics: Path, path: Path) -> None:
 
 def _write(figure: Figure, path: Path) -> None:
     path.parent.mkdir(exist_ok=True)
-    temporary = path.with_name(f".{os.getpid()}-{path.name}")
-    figure.savefig(temporary, format="png", dpi=100)
-    temporary.replace(path)
+    with replacing(path) as temporary:
+        figure.savefig(temporary, format="png", dpi=100)
 
 
 class Pictures(lightning.Callback):

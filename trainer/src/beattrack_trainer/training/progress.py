@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as RichProgress
 
+from beattrack_trainer.files import naming
+from beattrack_trainer.say import say
 from beattrack_trainer.training.checkpoints import LOG_EVERY
 from beattrack_trainer.training.loggers import VALIDATED
 
@@ -104,10 +106,10 @@ class Progress(ProgressBar):
 
     def say(self, line: str, seen: bool = True) -> None:
         """Write one line to the log and, if it is to be seen, to stderr, above the bar."""
-        with self._log.open("a", encoding="utf-8") as file:
+        with naming(self._log), self._log.open("a", encoding="utf-8") as file:
             file.write(f"{time.strftime('%Y-%m-%d %H:%M:%S')}  {line}\n")
         if seen:
-            self._console.print(line, markup=False, highlight=False, soft_wrap=True)
+            say(self._console, line)
 
     def _figures(self) -> str:
         names = (

@@ -19,7 +19,7 @@ import contextlib
 import fcntl
 import hashlib
 import json
-import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +31,7 @@ from omegaconf import OmegaConf
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack.model import BeatNetwork, build_model
 from beattrack_trainer.config import Settings
+from beattrack_trainer.files import replacing
 from beattrack_trainer.training.widen import widened
 
 NOTE = "run.json"
@@ -95,8 +96,9 @@ class Run:
 
     def settings(self) -> Settings:
         """Return the settings that it was started with."""
+        values = self.note()["settings"]
         try:
-            return Settings.from_dict(self.note()["settings"])
+            return Settings.from_dict(values)
         except ConfigError as error:
             raise ConfigError(
                 f"'{self.path / NOTE}' was written by another version of the trainer: {error}"
@@ -134,20 +136,18 @@ class Run:
 
     def _write(self, name: str, text: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        temporary = self.path / f".{name}.{os.getpid()}"
-        temporary.write_text(text, encoding="utf-8")
-        temporary.replace(self.path / name)
+        with replacing(self.path / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
 
     def write_weights(self, network: BeatNetwork) -> None:
         """Write the weights: the run is finished with that. Raises OSError."""
-        temporary = self.path / f".{WEIGHTS}.{os.getpid()}"
+        target = self.path / WEIGHTS
         try:
-            torch.save(network.state_dict(), temporary)
-            temporary.replace(self.path / WEIGHTS)
+            with replacing(target) as temporary:
+                torch.save(network.state_dict(), temporary)
         except RuntimeError as error:  # torch's word for a disk that is full
-            raise OSError(f"'{temporary}' cannot be written: {error}") from None
-        finally:
-            temporary.unlink(missing_ok=True)
+            reason = str(error).splitlines()[0]
+            raise OSError(f"'{target}' cannot be written: {reason}") from None
 
     def load(self) -> tuple[BeatNetwork, FeatureConfig, dict[str, Any]]:
         """Return the network (in evaluation mode), its features and ``run.json``.
@@ -165,18 +165,53 @@ class Run:
             network = build_model(ModelConfig.from_dict(note["model"]))
         except ConfigError as error:
             raise ConfigError(f"'{self.path / NOTE}' describes no network: {error}") from None
-        _read_weights(network, self.path / WEIGHTS, NOTE)
+        _read_weights(network, self.path / WEIGHTS, NOTE, "copy the run anew or train it again")
         return network.eval(), self.settings().features, note
 
 
-def _read_weights(network: BeatNetwork, path: Path, what: str, widen: bool = False) -> None:
+def _read_weights(
+    network: BeatNetwork, path: Path, what: str, remedy: str, widen: bool = False
+) -> None:
     """Put the weights of a file into a network; ``what`` names what it should fit."""
+    state = _load_state(path)
+    if not state:
+        raise ConfigError(
+            f"'{path}' does not fit {what}: it is damaged or holds no weights; {remedy}."
+        )
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
         network.load_state_dict((widened(state, network) if widen else None) or state)
-    except Exception as error:  # torch raises some eight kinds for a damaged file
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise ConfigError(f"'{path}' does not fit {what}: {reason}") from None
+    except Exception:  # the numbers may be of any shape and kind
+        odd = _difference(state, network.state_dict())
+        raise ConfigError(
+            f"'{path}' does not fit {what}: it is of another network{odd}; {remedy}."
+        ) from None
+
+
+def _load_state(path: Path) -> dict[str, torch.Tensor]:
+    """Return the weights in a file by their names; empty for a file of anything else."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's thoughts about a file that is not its own
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError:
+        raise
+    except Exception:  # torch raises some eight kinds for a damaged file, with advice on its API
+        return {}
+    named = isinstance(state, dict) and all(
+        isinstance(k, str) and isinstance(v, torch.Tensor) for k, v in state.items()
+    )
+    return dict(state) if named else {}
+
+
+def _difference(state: dict[str, torch.Tensor], wanted: dict[str, torch.Tensor]) -> str:
+    """Return in words where the sizes of some weights first differ from those wanted."""
+    for name, weight in wanted.items():
+        size = list(weight.shape)
+        if name not in state:
+            return f", without {name} {size}"
+        if list(state[name].shape) != size:
+            return f", whose {name} is {list(state[name].shape)} instead of {size}"
+    return ""
 
 
 def load_weights(network: BeatNetwork, init: str, runs_dir: Path) -> None:
@@ -188,12 +223,15 @@ def load_weights(network: BeatNetwork, init: str, runs_dir: Path) -> None:
         ConfigError: there is no such run or file, or it is of another network.
     """
     path = Path(init)
+    if path.suffix == ".pt" and not path.is_file():
+        raise ConfigError(f"init={init} is not possible: there is no such file.")
     if not path.is_file():
         run = find_run(init, runs_dir)
         if not run.finished:
             raise ConfigError(f"init={init} is a run that is not finished: it has no {WEIGHTS}.")
         path = run.path / WEIGHTS
-    _read_weights(network, path, "the network that is to be trained", widen=True)
+    remedy = "give a run or a .weights.pt of the same features, model, depth and kernel"
+    _read_weights(network, path, "the network that is to be trained", remedy, widen=True)
 
 
 def find_run(name: str | None, runs_dir: Path = Path("runs")) -> Run:

@@ -17,6 +17,7 @@ from rich.console import Console
 
 from beattrack.config import ConfigError
 from beattrack_trainer.config import Settings, TrainConfig
+from beattrack_trainer.say import say
 from beattrack_trainer.training.runs import NOTE, SETTINGS, WEIGHTS, Run
 
 LARGEST = 10**9  # bytes of a model that is fetched
@@ -73,7 +74,7 @@ def follow(run: Run, settings: Settings, console: Console) -> Iterator[WandbLogg
         logger = _logger(run, settings, mode)
     except (wandb.errors.Error, OSError, TimeoutError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        console.print(f"W&B cannot be reached, so the run stays offline: {reason}", markup=False)
+        say(console, f"W&B cannot be reached, so the run stays offline: {reason}")
         wandb.teardown()
         mode, logger = "offline", _logger(run, settings, "offline")
     code = 1
@@ -85,8 +86,7 @@ def follow(run: Run, settings: Settings, console: Console) -> Iterator[WandbLogg
         wandb.finish(exit_code=code)
         if mode == "offline":
             wandb.teardown()  # finish() alone returns before the last records are on disk
-            console.print(f"W&B ran offline; send it with: wandb sync {_short(folder)}",
-                          markup=False, highlight=False, soft_wrap=True)  # fmt: skip
+            say(console, f"W&B ran offline; send it with: wandb sync {_short(folder)}")
 
 
 def _short(folder: Path) -> Path:

@@ -16,8 +16,10 @@ from rich.console import Console
 
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack.features import feature_bins, flux_bins
+from beattrack.model import build_model
 from beattrack_trainer.config import Settings, TrainConfig, changed
 from beattrack_trainer.doctor.examination import brief
+from beattrack_trainer.say import say
 from beattrack_trainer.training import tracking
 from beattrack_trainer.training.checkpoints import (
     BEST,
@@ -58,6 +60,37 @@ def choose_precision(config: TrainConfig) -> str:
     return "bf16-mixed" if cuda and torch.cuda.is_bf16_supported() else "32-true"
 
 
+def find_place(settings: Settings) -> Run:
+    """Return the run of these settings, which need not be there yet."""
+    config = settings.train
+    return Run(Path(config.runs_dir) / (config.run_id or make_run_id(settings)))
+
+
+def check_start(settings: Settings) -> None:
+    """Look at what a run asks of this machine, before there is a folder, which would stay.
+
+    Raises:
+        ConfigError: GPUs that are not here, or weights to begin with that cannot be used.
+    """
+    run, config = find_place(settings), settings.train
+    if run.finished:
+        return
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if config.accelerator == "gpu" and not (seen or torch.backends.mps.is_available()):
+        raise ConfigError(
+            "accelerator=gpu is not possible: torch sees no GPU here; 'trainer doctor' says why, "
+            "and accelerator=auto trains without."
+        )
+    wanted = 0 if config.devices == "auto" else int(config.devices)
+    if config.accelerator != "cpu" and seen and wanted > seen:
+        raise ConfigError(
+            f"devices={wanted} is not possible: torch sees {seen} here; devices=auto takes all."
+        )
+    if config.init and not (run.path / NOTE).exists():
+        network = build_model(fit_model_config(settings.model, settings.features))
+        load_weights(network, config.init, Path(config.runs_dir))
+
+
 def train(settings: Settings, console: Console | None = None) -> Run:
     """Train, or go on with a run that was interrupted; a finished run is left as it is.
 
@@ -72,21 +105,21 @@ def train(settings: Settings, console: Console | None = None) -> Run:
         KeyboardInterrupt: it was asked to stop; the same call goes on.
     """
     console = console or Console(stderr=True)
-    config, features = settings.train, settings.features
-    model = fit_model_config(settings.model, features)
+    model = fit_model_config(settings.model, settings.features)
     parts = open_parts(settings)
-    run = Run(Path(config.runs_dir) / (config.run_id or make_run_id(settings)))
+    run = find_place(settings)
     note: dict[str, Any] = {
         "settings": settings.to_dict(),
         "model": model.to_dict(),
         "tracks": {k: len(getattr(parts, k)) for k in ("training", "validation", "test")},
     }
+    check_start(settings)
     _prepare(run, note)
     first = rank_zero_only.rank == 0  # of several processes, one speaks and writes
     if not run.finished:
         _train(run, settings, parts, note, console)
     if first:
-        console.print(f"finished {run.path}", markup=False, highlight=False, soft_wrap=True)
+        say(console, f"finished {run.path}")
     return run
 
 
@@ -237,19 +270,21 @@ def _had_enough(checkpoint: dict[str, Any], early: EarlyStopping, patience: int)
 
 def _announce(run: Run, settings: Settings, parts: Parts, console: Console) -> None:
     """Say what is about to be trained, where and how: also what differs from the defaults."""
-    console.print(brief(), markup=False, highlight=False, soft_wrap=True)
+    say(console, brief())
     counts = f"{len(parts.training)} tracks to train on, {len(parts.validation)} to validate"
-    console.print(f"run {run.path}: {counts}", markup=False, highlight=False, soft_wrap=True)
+    say(console, f"run {run.path}: {counts}")
     for name, missing in unprepared(settings).items():
-        console.print(f"{name}: tracks without features yet, which are not trained on: {missing}; "
-                      "trainer preprocess makes them", style="yellow", markup=False,
-                      highlight=False, soft_wrap=True)  # fmt: skip
+        say(
+            console,
+            f"{name}: tracks without features yet, which are not trained on: {missing}; "
+            "trainer preprocess makes them",
+            style="yellow",
+        )
     words = [
         f"{k}=[{','.join(map(str, v))}]" if isinstance(v, list) else f"{k}={v}"
         for k, v in changed(settings).items()
     ]
-    console.print(f"settings: {' '.join(words) or 'the defaults'}", markup=False, highlight=False,
-                  soft_wrap=True)  # fmt: skip
+    say(console, f"settings: {' '.join(words) or 'the defaults'}")
 
 
 def _prepare(run: Run, note: dict[str, Any]) -> None:

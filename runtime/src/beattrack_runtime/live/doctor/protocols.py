@@ -8,22 +8,25 @@ from importlib import metadata
 from typing import Any
 
 from beattrack_runtime import microphone
+from beattrack_runtime.errors import OutputError
 from beattrack_runtime.live.doctor.access import group_remedy
-from beattrack_runtime.live.doctor.finding import NOTE, OK, Finding, first_line
+from beattrack_runtime.live.doctor.finding import NOTE, OK, Finding
 
 
 def check_midi() -> list[Finding]:
     """MIDI ports that --output midi:// can send to."""
-    rtmidi = _module("rtmidi")
-    if rtmidi is None:
+    if _module("rtmidi") is None:
         return [Finding("MIDI", NOTE, "python-rtmidi does not load", "install beattrack anew")]
+    from beattrack_runtime.live.outputs.midi import port_names
+
     try:
-        ports = rtmidi.MidiOut().get_ports()
-    except Exception as error:  # rtmidi has errors of its own for a machine without a sequencer
+        ports = port_names()
+    except OutputError:
         remedy = "load the module snd-seq" + (
             " on the host, and lend the container /dev/snd" if microphone.in_container() else ""
         )
-        return [Finding("MIDI", NOTE, first_line(error), remedy)]
+        fact = "neither ALSA's sequencer (/dev/snd/seq) nor JACK is there; raw devices work without"
+        return [Finding("MIDI", NOTE, fact, remedy)]
     if not ports:
         return [Finding("MIDI", NOTE, "no port", "plug in a device or start a synthesizer")]
     return [Finding("MIDI", OK, ", ".join(ports))]

@@ -164,13 +164,19 @@ def open_port(place: str) -> _Port:
     if not place:
         port: _Port = backend.open_output(PORT_NAME, virtual=True, client_name=PORT_NAME)
         return port
-    names = backend.get_output_names()
+    names = port_names()
     for name in names:
         if place.lower() in name.lower():
             port = backend.open_output(name, client_name=PORT_NAME)
             return port
     known = f"those found are {', '.join(names)}" if names else "none is connected"
     raise OutputError(f"there is no MIDI port '{place}': {known}")
+
+
+def port_names() -> list[str]:
+    """Return the ports that `open_port` finds by name. Raises OutputError: no MIDI at all."""
+    names: list[str] = _backend().get_output_names()
+    return names
 
 
 def _backend() -> mido.Backend:

@@ -112,6 +112,17 @@ function onStatus(status) {
   showOutputs(status.outputs);
 }
 
+// What was true when the connection was lost must not look as if it were now.
+function clearStatus() {
+  $("bpm").textContent = "–";
+  showBar($("confidence"), 0);
+  showBar($("level"), -60);
+  $("decibels").textContent = "–";
+  $("clipping").hidden = true;
+  $("health").textContent = "–";
+  $("outputs").replaceChildren();
+}
+
 const COLUMNS = ["state", "sent", "late", "dropped", "reconnects"];
 
 function showOutputs(outputs) {
@@ -146,7 +157,9 @@ function addOutput(name) {
     if (input.checkValidity() && input.value !== "") send(`delay ${name} ${Number(input.value)}`);
     else answer("A delay is a number from -250 to 2000.", true);
   });
-  row.insertCell().append(input);
+  const delay = row.insertCell();
+  delay.className = "delay";
+  delay.append(input);
   for (const key of COLUMNS) row.insertCell().dataset.key = key;
   return row;
 }
@@ -377,7 +390,9 @@ function lose(which) {
   connection.waitMs = Math.min(5000, connection.waitMs * 2 || 250);
   setTimeout(connect, connection.waitMs * (0.75 + Math.random() / 2));
   setTimeout(() => {
-    if (socket === null || socket.readyState !== WebSocket.OPEN) setState("searching");
+    if (socket !== null && socket.readyState === WebSocket.OPEN) return;
+    setState("searching");
+    clearStatus();
   }, CARRY_MS);
 }
 
