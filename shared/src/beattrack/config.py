@@ -187,7 +187,7 @@ class DecoderConfig(Config):
     tempo_change: float = 50.0  # lambda of exp(-lambda * |ratio - 1|) at a beat
     tempo_centre_bpm: float = 115.0  # centre of the log-normal tempo prior
     tempo_spread: float = 0.7  # its standard deviation in octaves
-    prior_power: float = 0.05  # exponent, each frame, of that prior; 0: it counts once
+    prior_power: float = 0.04  # exponent, each frame, of that prior; 0: it counts once
     # Odds of a beat against those of a typical beat of the music at hand: factor and exponent.
     beat_gain: float = 12.0
     beat_power: float = 0.9
