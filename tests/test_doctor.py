@@ -15,9 +15,9 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from beattrack_runtime.live.doctor.finding import BROKEN, NOTE, OK, Finding
 from beattrack_trainer.cli import app
 from beattrack_trainer.doctor import examination, libraries, surroundings
-from beattrack_trainer.doctor.finding import BROKEN, NOTE, OK, Finding
 
 
 @pytest.fixture(autouse=True)

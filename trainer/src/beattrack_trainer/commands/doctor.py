@@ -25,9 +25,9 @@ def doctor(
 
     Example: docker compose run --rm trainer doctor
     """
+    from beattrack_runtime.live.doctor.finding import BROKEN, OK
     from beattrack_trainer.doctor.examination import brief as one_line
     from beattrack_trainer.doctor.examination import examine
-    from beattrack_trainer.doctor.finding import BROKEN, OK
 
     if brief:
         say(results, one_line())

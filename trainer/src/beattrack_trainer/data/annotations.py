@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from beattrack_trainer.files import replacing
+from beattrack_trainer.files import write_text
 
 BEATS_SUFFIXES = (".beats", ".txt")  # the first is preferred where both are there
 MAX_BYTES = 4_000_000  # about 150 000 beats; a larger file is something else
@@ -167,5 +167,4 @@ def read_segments(path: Path) -> list[tuple[float, str]]:
 def write_beats(path: Path, beats: NDArray[np.float64]) -> None:
     """Write beats, float64 [beats, 2], as ``.beats``: under a temporary name, then renamed."""
     rows = "".join(f"{time:.6f}\t{position:.0f}\n" for time, position in beats)
-    with replacing(path) as temporary:
-        temporary.write_text(rows, encoding="utf-8")
+    write_text(path, rows)

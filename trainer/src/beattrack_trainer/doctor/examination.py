@@ -7,7 +7,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from beattrack_trainer.doctor.finding import BROKEN, OK, Finding
+from beattrack_runtime.live.doctor.finding import BROKEN, OK, Finding
 from beattrack_trainer.doctor.libraries import (
     check_audio,
     check_devices,

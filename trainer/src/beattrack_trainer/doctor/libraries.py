@@ -11,7 +11,7 @@ from importlib import metadata
 
 import numpy as np
 
-from beattrack_trainer.doctor.finding import BROKEN, NOTE, OK, Finding, first_line
+from beattrack_runtime.live.doctor.finding import BROKEN, NOTE, OK, Finding
 
 TOLERANCE = 1e-4  # between two ways to compute the same attention in float32
 GPU_REMEDY = (
@@ -26,7 +26,7 @@ def check_torch() -> Finding:
         torch = importlib.import_module("torch")
     except ImportError as error:
         return Finding(
-            "torch", BROKEN, f"does not load: {first_line(error)}", "install torch 2.6 or later"
+            "torch", BROKEN, f"does not load: {_first_line(error)}", "install torch 2.6 or later"
         )
     if float(torch.ones(8).sum()) != 8:
         return Finding("torch", BROKEN, "computes wrongly", "install torch anew")
@@ -50,7 +50,7 @@ def check_devices() -> Finding:
             a = torch.ones((32, 32), device=f"cuda:{index}")
             right = float((a @ a).sum()) == 32**3
         except RuntimeError as error:
-            return Finding("device", BROKEN, f"{about.name}: {first_line(error)}",
+            return Finding("device", BROKEN, f"{about.name}: {_first_line(error)}",
                            "install a torch that supports this GPU")  # fmt: skip
         if not right:
             return Finding("device", BROKEN, f"{about.name} computes wrongly", GPU_REMEDY)
@@ -63,7 +63,7 @@ def check_natten() -> Finding:
     try:
         version = importlib.import_module("natten").__version__
     except ImportError as error:
-        return Finding("NATTEN", NOTE, f"does not load: {first_line(error)}; plain torch serves",
+        return Finding("NATTEN", NOTE, f"does not load: {_first_line(error)}; plain torch serves",
                        "install the NATTEN that matches torch (docs/images.md)")  # fmt: skip
     import torch
 
@@ -71,7 +71,7 @@ def check_natten() -> Finding:
     try:
         difference = attention_difference(device)
     except Exception as error:  # kernels fail in many ways
-        return Finding("NATTEN", BROKEN, f"{version} fails on {device}: {first_line(error)}",
+        return Finding("NATTEN", BROKEN, f"{version} fails on {device}: {_first_line(error)}",
                        "install the NATTEN that matches torch, or none")  # fmt: skip
     if not difference < TOLERANCE:
         return Finding("NATTEN", BROKEN, f"{version} is off by {difference:.1g} on {device}",
@@ -148,10 +148,15 @@ def check_madmom() -> Finding:
     try:
         features = importlib.import_module("madmom.features.downbeats")
     except ImportError as error:
-        return Finding("madmom", NOTE, f"does not load: {first_line(error)}", remedy)
+        return Finding("madmom", NOTE, f"does not load: {_first_line(error)}", remedy)
     activations = np.full((200, 2), 0.01)
     activations[::25] = (0.9, 0.05)
     beats = features.DBNDownBeatTrackingProcessor(beats_per_bar=[4], fps=50)(activations)
     if len(beats) != 8 or not np.allclose(np.diff(beats[:, 0]), 0.5, atol=0.02):
         return Finding("madmom", NOTE, f"{len(beats)} beats found of 8", remedy)
     return Finding("madmom", OK, "its offline decoder runs")
+
+
+def _first_line(error: BaseException) -> str:
+    """Return an error in one line, bounded."""
+    return str(error).strip().partition("\n")[0][:160] or type(error).__name__

@@ -11,7 +11,7 @@ import sys
 from importlib import metadata
 from pathlib import Path
 
-from beattrack_trainer.doctor.finding import BROKEN, NOTE, OK, Finding
+from beattrack_runtime.live.doctor.finding import BROKEN, NOTE, OK, Finding
 
 SHM_ADVISED = 1 << 30  # bytes; batches go through shared memory when workers prepare them
 DISK_ADVISED = 5 << 30  # bytes

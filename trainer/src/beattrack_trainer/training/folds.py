@@ -24,7 +24,7 @@ from beattrack.config import ConfigError
 from beattrack_trainer.config import Settings
 from beattrack_trainer.data.folders import Track, open_data_sets
 from beattrack_trainer.data.folds import FOLDS
-from beattrack_trainer.files import replacing
+from beattrack_trainer.files import replacing, write_text
 from beattrack_trainer.say import say
 from beattrack_trainer.training.excerpts import open_parts
 from beattrack_trainer.training.runs import Run, digest, identity, make_run_id
@@ -214,8 +214,7 @@ def _score(settings: Settings, console: Console) -> dict[str, Any]:
         "tracks": {n: s.to_dict() for n, s in scored.rows.items()},
         "skipped": scored.skipped,
     }
-    with replacing(kept) as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    write_text(kept, json.dumps(result, indent=2) + "\n")
     return result
 
 
@@ -257,8 +256,7 @@ def table(result: dict[str, Any]) -> Table:
 
 def _write(folder: Path, result: dict[str, Any]) -> None:
     """Write ``folds.json``, and ``folds.csv`` with the rows of the table."""
-    with replacing(folder / "folds.json") as temporary:
-        temporary.write_text(json.dumps(result, indent=2) + "\n")
+    write_text(folder / "folds.json", json.dumps(result, indent=2) + "\n")
     rows = {**result["folds"], "mean": result["mean"], "sd": result["sd"]}
     columns = list(next(iter(result["folds"].values())))
     with replacing(folder / "folds.csv") as temporary, temporary.open("w", newline="") as file:

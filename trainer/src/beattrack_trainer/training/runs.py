@@ -31,7 +31,7 @@ from omegaconf import OmegaConf
 from beattrack.config import ConfigError, FeatureConfig, ModelConfig
 from beattrack.model import BeatNetwork, build_model
 from beattrack_trainer.config import Settings
-from beattrack_trainer.files import replacing
+from beattrack_trainer.files import replacing, write_text
 from beattrack_trainer.training.widen import widened
 
 NOTE = "run.json"
@@ -136,8 +136,7 @@ class Run:
 
     def _write(self, name: str, text: str) -> None:
         self.path.mkdir(parents=True, exist_ok=True)
-        with replacing(self.path / name) as temporary:
-            temporary.write_text(text, encoding="utf-8")
+        write_text(self.path / name, text)
 
     def write_weights(self, network: BeatNetwork) -> None:
         """Write the weights: the run is finished with that. Raises OSError."""

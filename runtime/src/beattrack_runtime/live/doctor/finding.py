@@ -1,15 +1,15 @@
-"""What a check of ``beattrack --doctor`` found."""
+"""What a check found: of ``beattrack --doctor``, and of ``trainer doctor`` as well."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-OK, NOTE, BROKEN = "ok", "note", "broken"  # note: --mic works, something else does not
+OK, NOTE, BROKEN = "ok", "note", "broken"  # note: the main thing works, another does not
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found: ``ok``, ``note`` (--mic works, something else not) or ``broken``."""
+    """What one check found: ``ok``, ``note`` (the main thing works, another not) or ``broken``."""
 
     name: str
     state: str
