@@ -22,9 +22,11 @@ fi
 
 # Programs that some tests use. Tests whose program is missing skip and say so.
 system_packages() {
+    local wanted="libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins fluidsynth mma"
     local missing=() name
-    for name in libportaudio2 pulseaudio pulseaudio-utils libasound2-plugins fluidsynth mma \
-        timgm6mb-soundfont jackd2; do
+    wanted+=" timgm6mb-soundfont jackd2 espeak-ng"
+    command -v google-chrome >/dev/null || wanted+=" chromium"
+    for name in $wanted; do
         dpkg-query -W -f '${Status}' "$name" 2>/dev/null | grep -q 'ok installed' || missing+=("$name")
     done
     [ ${#missing[@]} -eq 0 ] && return

@@ -97,7 +97,7 @@ def synthesize(
     fonts = () if sources.nothing else check_soundfonts(soundfonts)
     with claimed(out_dir) as scratch:
         opened = sources.unpacked(scratch)
-        kinds = ["nothing"] if opened.nothing else available_kinds(opened)
+        kinds = available_kinds(opened)
         grids = "harmonix" if opened.harmonix else "none" if opened.nothing else "random"
         made = {
             "seed": seed,

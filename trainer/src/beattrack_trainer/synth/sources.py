@@ -72,6 +72,9 @@ def available_kinds(sources: Sources) -> list[str]:
 
     Raises ``SynthError`` if a source is broken, ``ValueError`` if there is no such kind.
     """
+    if sources.nothing:
+        find_program("espeak-ng", "espeak-ng")
+        return ["nothing"]
     find_program("fluidsynth")
     find_program("mma")
     library()
