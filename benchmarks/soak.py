@@ -163,7 +163,7 @@ def live(minutes: float) -> list[tuple[str, float, float]]:
     samples = []
     while player.is_alive():
         samples.append(((time.monotonic() - begun) / seconds, rss_mb(process.pid)))
-        time.sleep(min(5.0, seconds / 40))
+        player.join(min(5.0, seconds / 40))  # no longer than the music: then it is silent
     ended_s = time.monotonic()  # what the show says as it ends is no fault
     process.send_signal(signal.SIGINT)
     process.wait(20)
