@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 import time
@@ -11,12 +12,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from zeroconf import ServiceInfo, Zeroconf
 
 from beattrack_runtime.errors import OutputError
 from beattrack_runtime.live.clock.loop import BeatClock
 from beattrack_runtime.live.clock.ticks import TICKS, ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Delivery, Due, Output
-from beattrack_runtime.live.outputs import make_output
+from beattrack_runtime.live.outputs import make_output, os2l_search
 from beattrack_runtime.live.outputs.midi import LAST_BEAT, MidiOutput
 from beattrack_runtime.live.outputs.os2l import Os2lOutput
 from beattrack_runtime.live.outputs.serial import frame
@@ -346,6 +348,35 @@ def test_os2l_gives_up_on_a_receiver_that_never_reads() -> None:
         output.close()
 
 
+def test_os2l_finds_the_software_that_announces_itself(caplog: pytest.LogCaptureFixture) -> None:
+    output = Os2lOutput(parse_output("os2l://auto"))
+    with socket.create_server(("127.0.0.1", 0)) as server, Zeroconf() as network:
+        service = ServiceInfo(
+            os2l_search.SERVICE, f"A desk \u202e.{os2l_search.SERVICE}",
+            port=server.getsockname()[1], addresses=[socket.inet_aton("127.0.0.1")],
+        )  # fmt: skip
+        network.register_service(service)
+        caplog.set_level("INFO", "beattrack")
+        output.open()
+        client, _ = server.accept()
+        send_on(output, 1)
+        assert json.loads(client.recv(4096))["evt"] == "beat"
+        client.close()
+        output.close()
+        assert "A desk" in caplog.text and "\u202e" not in caplog.text
+        server.close()
+        with pytest.raises(ConnectionRefusedError):  # it still says that it is there
+            output.open()
+    assert not [t for t in threading.enumerate() if "zeroconf" in t.name.lower()]
+
+
+def test_os2l_says_that_nobody_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os2l_search, "SEARCH_S", 0.3)
+    with pytest.raises(OutputError, match="no lighting software announces itself"):
+        Os2lOutput(parse_output("os2l://auto")).open()
+    assert parse_output("os2l://auto:9000").host == "auto"  # a host of that name
+
+
 def test_osc_notices_that_nobody_listens() -> None:
     port = free_port(socket.SOCK_DGRAM)
     output = make_output(parse_output(f"osc://127.0.0.1:{port}"), lambda command, at: None)
@@ -380,7 +411,7 @@ def test_outputs_that_are_not_asked_for_import_nothing() -> None:
     code = (
         "import sys, beattrack_runtime.live.show, beattrack_runtime.live.outputs\n"
         "print([m for m in ('pythonosc', 'mido', 'rtmidi', 'serial', 'aalink', 'websockets', "
-        "'sounddevice') if m in sys.modules])"
+        "'sounddevice', 'zeroconf') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

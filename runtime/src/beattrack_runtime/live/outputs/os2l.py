@@ -12,6 +12,7 @@ import socket
 
 from beattrack_runtime.live.clock.ticks import Tick
 from beattrack_runtime.live.delivery import Due
+from beattrack_runtime.live.outputs.os2l_search import find_os2l
 from beattrack_runtime.live.spec import OutputSpec
 
 CONNECT_S = 2.0
@@ -32,13 +33,14 @@ class Os2lOutput:
     def __init__(self, spec: OutputSpec) -> None:
         """Prepare."""
         self.name = spec.text
-        self._address = (spec.host, spec.port)
+        self._address = None if spec.text == "os2l://auto" else (spec.host, spec.port)
         self._socket: socket.socket | None = None
         self._position = -1  # of the last beat
 
     def open(self) -> None:
-        """Connect. Raises OSError."""
-        self._socket = socket.create_connection(self._address, timeout=CONNECT_S)
+        """Connect; with ``os2l://auto`` to whom the network names. Raises OSError, OutputError."""
+        address = find_os2l() if self._address is None else self._address
+        self._socket = socket.create_connection(address, timeout=CONNECT_S)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._socket.settimeout(SEND_S)
