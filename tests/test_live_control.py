@@ -23,6 +23,7 @@ from beattrack_runtime.live.keys import TerminalKeys
 from beattrack_runtime.live.osc_control import OscControl
 from beattrack_runtime.live.outputs import make_output
 from beattrack_runtime.live.setup import read_request
+from beattrack_runtime.live.show import HASTY
 from beattrack_runtime.live.spec import KINDS, OutputSpec, parse_output
 from beattrack_runtime.live.walltime import MAX_SLEW, StreamTime
 
@@ -344,6 +345,20 @@ def test_it_moves_slowly_but_a_stream_that_broke_off_is_taken_up_anew() -> None:
         clock.heard(20 + stream, at + 30)
     assert clock.jumps == 1
     assert clock.wall(25.0) == pytest.approx(1035, abs=0.01)
+
+
+def test_what_comes_faster_than_real_time_is_noticed() -> None:
+    clock = StreamTime()
+    for stream, at in arrivals(8, jitter_s=0.01):
+        clock.heard(stream, at)
+    for stream, _ in arrivals(3):  # the end of a gap, all of it at once
+        clock.heard(8 + stream, 1012)
+    for stream, at in arrivals(4):
+        clock.heard(11 + stream, at + 12)
+        assert clock.hasty < HASTY
+    for stream, _ in arrivals(8):
+        clock.heard(15 + stream, 1016 + 0.8 * stream)  # a quarter too fast
+    assert clock.hasty >= HASTY
 
 
 def test_before_anything_was_heard_there_is_no_time() -> None:

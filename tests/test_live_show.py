@@ -101,6 +101,23 @@ def test_a_song_as_if_live_drives_and_is_steered(
     assert f"osc://127.0.0.1:{port}: {len(beats) + len(said)} sent" in err
 
 
+def test_a_pipe_that_is_faster_than_real_time_is_told_or_slowed_down(
+    song: tuple[Path, np.ndarray],
+) -> None:
+    audio, _ = soundfile.read(song[0], dtype="int16")
+    command = [sys.executable, "-c", FLUX_COMMAND, "--stdin", "--rate", str(RATE)]
+    command += ["--output", "jsonl", "--output", f"osc://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"]
+    errors, seconds = [], []
+    for options in ([], ["--realtime"]):
+        began = time.monotonic()
+        done = subprocess.run([*command, *options], input=audio.tobytes(), capture_output=True)
+        seconds.append(time.monotonic() - began)
+        errors.append(done.stderr.decode())
+        assert done.returncode == 0 and done.stdout.count(b'"beat"') > 14
+    assert "comes faster than real time" in errors[0] and errors[0].count("faster") == 1
+    assert "faster" not in errors[1] and seconds[1] > 13.9
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

@@ -125,7 +125,7 @@ def beattrack(
     ] = None,
     list_devices: Annotated[bool, _option("--list-devices", _INPUT, "List sound inputs.")] = False,
     realtime: Annotated[
-        bool, _option("--realtime", _INPUT, "Play files at their own speed, as if live.")
+        bool, _option("--realtime", _INPUT, "Take files or stdin at their own speed, as if live.")
     ] = False,
     output: Annotated[
         list[str] | None,

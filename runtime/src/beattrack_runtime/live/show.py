@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 LOOKAHEAD_S = 0.06  # ticks are given so long before they sound, and before the earliest output
 MAX_GAP_S = 1.5  # audio that does not come for so long: the source gives silence by then
+HASTY = 5  # s in a row of audio that came too fast: no gap made up for, but a file through a pipe
 STATUS_S = 0.1  # between two statuses
 FRAMES = 64  # that one status tells of at most
 _PRIORITY = 5  # among real-time threads, 1-99: sound servers have more
@@ -73,6 +74,7 @@ class Show:
         self._silences: list[tuple[float, bool]] = []
         self._activation = (0.0, 0.0)
         self._frames: deque[tuple[float, float, float]] = deque(maxlen=FRAMES)
+        self._hasty = False  # whether it was said that the sound comes too fast
         self._status_s = -math.inf  # when the last status was made, monotonic
         self._switch_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
@@ -110,6 +112,10 @@ class Show:
             if self._time.wall(0.0) is None:
                 _log.debug("stream time 0 is %.6f s of the monotonic clock", at_s - now_s)
             self._time.heard(now_s, at_s)
+            if self._time.hasty >= HASTY and not self._hasty:
+                self._hasty = True
+                _log.warning("The sound comes faster than real time, so outputs cannot keep time "
+                             "with it; --stdin --realtime slows it down.")  # fmt: skip
         for time_s, silent in self._silences:
             for event in events:
                 if event.emitted_s < time_s:
