@@ -12,6 +12,7 @@ import pytest
 from beattrack.events import Beat, Event, StateChange, TrackerState
 from beattrack_runtime.live.clock.loop import (
     FLIP_AFTER_S,
+    FLIP_YOUNG_S,
     HOLD_S,
     JUMP_AFTER,
     MAX_SLEW,
@@ -231,6 +232,21 @@ def test_a_flip_that_lasts_is_followed_without_a_break(level: float) -> None:
     assert np.diff(late) == pytest.approx(period)
 
 
+@pytest.mark.parametrize("level", [2.0, 0.5])
+@pytest.mark.parametrize(("lasted_s", "held_s"), [(0.5, FLIP_YOUNG_S), (3.0, 3.0), (9.0, 6.0)])
+def test_a_tempo_is_held_for_as_long_as_it_lasted(
+    level: float, lasted_s: float, held_s: float
+) -> None:
+    turn = 1.0 + lasted_s
+    tracked = [*beats(120, 1.0, turn - 0.1), *beats(120 * level, turn, 24)]
+    given = ticks(run(tracked, 24))
+    changed = next(t for t in given if t.tempo_bpm == pytest.approx(120 * level))
+    assert turn + held_s - 0.5 <= changed.time_s <= turn + held_s + 2.5
+    back = [*beats(120, 1.0, turn - 0.1), *beats(120 * level, turn, turn + held_s - 0.6)]
+    given = ticks(run([*back, *beats(120, turn + held_s - 0.5, 24)], 24))
+    assert all(t.tempo_bpm == pytest.approx(120) for t in given)
+
+
 # Gaps
 
 
@@ -428,5 +444,5 @@ def test_restart_forgets_what_the_user_chose() -> None:
 
 
 def test_the_stated_constants_are_what_the_documentation_says() -> None:
-    assert (MAX_SLEW, HOLD_S, FLIP_AFTER_S) == (0.03, 4.0, 6.0)
+    assert (MAX_SLEW, HOLD_S, FLIP_AFTER_S, FLIP_YOUNG_S) == (0.03, 4.0, 6.0, 1.5)
     assert (JUMP_AFTER, TAPS) == (3, 4)

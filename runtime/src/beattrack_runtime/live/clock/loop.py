@@ -26,6 +26,7 @@ JUMP_AFTER = 3  # beats in a row that must agree on another pulse before the clo
 MAX_GAP_BEATS = 4.5  # beats further apart are not in a row
 SAME_TEMPO = 0.08  # tempi within this share are the same; so are tempi within it of double or half
 FLIP_AFTER_S = 6.0  # s for which double or half tempo must be reported before it is believed
+FLIP_YOUNG_S = 1.5  # and at least, where the present tempo has not lasted longer than that itself
 HOLD_S = 4.0  # s for which the clock runs on when the tracker has lost the beat
 LEVELS = (1.0, 2.0, 0.5, 3.0, 1 / 3)  # metrical levels that a tracker may confuse
 FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # clock beats per tracker beat that the user may choose
@@ -59,6 +60,7 @@ class BeatClock:
         self._heard: Beat | None = None  # the last beat taken, since the clock runs
         self._strays: list[float] = []  # times of beats in a row that told of another pulse
         self._flip_s: float | None = None  # since when another level has been reported
+        self._level_s = 0.0  # since when the present one has been believed
         self._hold_until_s = math.inf
         self._scaled_s = -math.inf  # when the last change of level takes effect
         self._shift = 0.0  # the tracker's beats fall on our whole beats plus this: 0, or 0.5
@@ -193,8 +195,11 @@ class BeatClock:
             self._flip_s = beat.time_s
         self._become(ClockState.LOCKED, beat.emitted_s)
         self._follow(beat, beat.tempo_bpm * self.factor / level, round(phase) / split + self._shift)
-        if self._flip_s is not None and beat.time_s - self._flip_s > FLIP_AFTER_S:
-            self._flip(round(phase / split), level)
+        if self._flip_s is not None:
+            believed_s = self._flip_s - self._level_s
+            if beat.time_s - self._flip_s > min(FLIP_AFTER_S, max(FLIP_YOUNG_S, believed_s)):
+                self._flip(round(phase / split), level)
+                self._level_s = beat.time_s
 
     def _follow(self, beat: Beat, tempo_bpm: float, phase: float) -> None:
         """Work the error off, knowing that at the beat ``phase`` beats should have passed."""
@@ -222,7 +227,7 @@ class BeatClock:
         self._shift = 0.0
         self._tapped_until_s = -math.inf
         self._jump_to(beat.time_s, beat.tempo_bpm * self.factor, beat.emitted_s)
-        self._heard = beat
+        self._heard, self._level_s = beat, beat.time_s
         self._read_bar(beat)
         self._become(ClockState.LOCKED, beat.emitted_s)
 
