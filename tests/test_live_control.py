@@ -18,8 +18,9 @@ from pythonosc.udp_client import SimpleUDPClient
 
 from beattrack.config import ConfigError
 from beattrack_runtime.errors import MisuseError, OutputError
-from beattrack_runtime.live.controls import MAX_WAITING, Command, CommandQueue, parse
-from beattrack_runtime.live.keys import TerminalKeys
+from beattrack_runtime.live import controls
+from beattrack_runtime.live.controls import AUTO, MAX_WAITING, Command, CommandQueue, parse
+from beattrack_runtime.live.keys import HELP, KEYS, TerminalKeys
 from beattrack_runtime.live.osc_control import OscControl
 from beattrack_runtime.live.outputs import make_output
 from beattrack_runtime.live.setup import read_request
@@ -113,9 +114,18 @@ def test_meter_and_tempo_range() -> None:
     request = read_request([], None, 3, "80-160")
     config = request.decoder(DecoderConfig())
     assert (config.beats_per_bar, config.min_bpm, config.max_bpm) == ((3,), 80.0, 160.0)
-    for meter, tempo in ((0, None), (None, "80"), (None, "160-80"), (None, "a-b"), (17, None)):
+    for meter, tempo in (
+        (0, None),
+        (None, "80"),
+        (None, "160-80"),
+        (None, "a-b"),
+        (17, None),
+        (None, "tempo-keep"),
+    ):
         with pytest.raises(MisuseError):
             read_request([], None, meter, tempo)
+    with pytest.raises(MisuseError):
+        read_request([], None, None, "0-0").decoder(DecoderConfig())
     with pytest.raises(MisuseError):  # the filter has bars of at most 12
         read_request([], None, 14, None).decoder(DecoderConfig())
 
@@ -128,14 +138,18 @@ def test_commands() -> None:
     assert parse(" meter  3 ") == Command("meter", (3.0,))
     assert parse("meter 0") == Command("meter", (0.0,))  # as the tracker hears it
     assert parse("tempo 80 160") == Command("tempo", (80.0, 160.0))
+    assert parse("tempo auto") == parse("tempo 0 0") == Command("tempo", AUTO)
+    assert parse("tempo keep") == Command("tempo")
+    assert parse("nudge -5") == Command("nudge", (-5.0,))
     assert parse("delay osc://h:1 -20") == Command("delay", (-20.0,), "osc://h:1")
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "tapp", "tap 1", "meter", "meter -1", "meter 17", "meter 2.5", "meter nan", "tempo 80",
-     "tempo 80 81", "tempo 10 100", "tempo 100 1e9", "delay x", "delay x 5000", "x" * 300,
-     "meter \ud800", "__import__('os')"],
+     "tempo 80 81", "tempo 10 100", "tempo 100 1e9", "delay x", "delay x 5000",
+     "tempo 0 100", "tempo keep 3", "tempo now", "nudge", "nudge 51", "nudge -51", "nudge nan",
+     "x" * 300, "meter \ud800", "__import__('os')"],
 )  # fmt: skip
 def test_a_wrong_command_is_a_sentence(text: str) -> None:
     with pytest.raises(ConfigError) as error:
@@ -285,6 +299,15 @@ def test_keys_of_a_terminal_and_the_terminal_as_it_was() -> None:
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
+
+
+def test_every_key_is_a_command_and_told_of() -> None:
+    assert parse(KEYS["k"]) == Command("tempo") and parse(KEYS["a"]) == Command("tempo", AUTO)
+    assert [parse(KEYS[key]).numbers for key in ",."] == [(-5.0,), (5.0,)]
+    kinds = {parse(command).kind for command in KEYS.values()}
+    assert kinds == set(controls.KINDS) - {"delay"}
+    for words in ("k keeps", "a takes any", "comma and full stop"):
+        assert words in HELP
 
 
 def test_keys_do_nothing_where_there_is_no_terminal() -> None:

@@ -175,15 +175,30 @@ class Collector:
         pass
 
 
-def play(path: Path, block_s: float, commands: dict[float, str]) -> list[Tick | ClockStateChange]:
+class Named(Collector):
+    """One of several."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name  # type: ignore[misc]
+
+
+def play(
+    path: Path,
+    block_s: float,
+    commands: dict[float, str],
+    statuses: list[Status] | None = None,
+    delays: tuple[float, ...] = (),
+) -> list[Tick | ClockStateChange]:
     """Run a show over a file as fast as it goes, with a wall clock of our own."""
     source = FileSource(path, block_s)
     tracker = LiveTracker(FluxModel(), source.sample_rate)
     queue = CommandQueue()
-    show = Show([], queue)
+    show = Show([(Named(f"test://{n}"), delay) for n, delay in enumerate(delays)], queue)
     given: list[Tick | ClockStateChange] = []
+    told = [] if statuses is None else statuses
     show._put = lambda what, at_s: (  # type: ignore[method-assign]
-        None if isinstance(what, Status) else given.append(what)
+        (told if isinstance(what, Status) else given).append(what)  # type: ignore[arg-type]
     )
     health = Health(source)
     show.begin(source, tracker, health)
@@ -234,6 +249,65 @@ def test_a_new_tempo_range_is_searched_while_the_clock_holds(
     assert states[states.index("holding") + 1] == "locked"
     ticks = [g for g in given if isinstance(g, Tick)]
     assert sum(t.jump for t in ticks) == 1
+
+
+def at_level(given: list[Tick | ClockStateChange], start: float, end: float) -> list[float]:
+    return [g.tempo_bpm for g in given if isinstance(g, Tick) and start < g.time_s < end]
+
+
+def test_the_user_s_range_sets_the_level_as_soon_as_the_tracker_is_back(
+    song: tuple[Path, np.ndarray],
+) -> None:
+    given = play(song[0], 0.02, {5.0: "tempo 200 300"})
+    states = [g for g in given if isinstance(g, ClockStateChange) and g.time_s >= 5.0]
+    assert [s.state.value for s in states[:2]] == ["holding", "locked"]
+    back = states[1].time_s
+    assert back < 9, "so long a search leaves no time to see more"
+    late = at_level(given, back + 0.6, 10.9)
+    assert late and all(tempo == pytest.approx(240, rel=0.05) for tempo in late)
+
+
+@pytest.mark.parametrize("way_back", ["restart", "tempo auto", "tempo 0 0"])
+def test_there_is_a_way_back_from_a_tempo_range(
+    song: tuple[Path, np.ndarray], way_back: str
+) -> None:
+    told: list[Status] = []
+    commands = {3.0: "tempo 100 150", 4.0: "tempo 100 160", 6.0: way_back}
+    given = play(song[0], 0.02, commands, told)
+    start, present = told[0].tempo_range, [s for s in told if 4.2 < s.stream_s < 5.9]
+    assert not told[0].range_chosen and start == (55.0, 215.0)
+    assert {(s.tempo_range, s.range_chosen) for s in present} == {((100.0, 160.0), True)}
+    assert (told[-1].tempo_range, told[-1].range_chosen) == (start, False)
+    late = at_level(given, 9.5, 10.9)
+    assert late and all(tempo == pytest.approx(120, rel=0.05) for tempo in late)
+
+
+def test_the_octave_of_the_present_tempo_is_kept_whatever_the_factor(
+    song: tuple[Path, np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Status] = []
+    commands = {0.1: "tempo keep", 3.0: "double", 3.1: "meter 3", 5.0: "tempo keep"}
+    given = play(song[0], 0.02, commands, told)
+    assert "No tempo is known yet" in caplog.text
+    low, high = told[-1].tempo_range or (0, 0)
+    assert (low, high) == pytest.approx((120 / 2**0.5, 120 * 2**0.5), rel=0.03)
+    assert told[-1].factor == 2.0 and told[-1].meter == 3
+    assert told[5].factor == 1.0 and told[5].meter == 0
+    late = at_level(given, 9.0, 10.9)
+    assert late and all(tempo == pytest.approx(240, rel=0.05) for tempo in late)
+
+
+def test_a_nudge_moves_all_delays_as_far_as_all_of_them_can(
+    song: tuple[Path, np.ndarray],
+) -> None:
+    told: list[Status] = []
+    commands = {1.0: "nudge -5", 2.0: "nudge -50", 3.0: "nudge -50", 4.0: "nudge 2.5"}
+    play(song[0], 0.02, commands, told, delays=(-200.0, 1990.0))
+    seen = [tuple(output.delay_ms for output in status.outputs) for status in told]
+    assert list(dict.fromkeys(seen)) == [
+        (-200.0, 1990.0), (-205.0, 1985.0), (-250.0, 1940.0), (-247.5, 1942.5),
+    ]  # fmt: skip
+    play(song[0], 0.5, {1.0: "nudge 5"})  # nor does it mind that there is none
 
 
 def test_restart_forgets_the_pulse(song: tuple[Path, np.ndarray]) -> None:

@@ -54,6 +54,10 @@ class Status:
     outputs: tuple[OutputHealth, ...]
     # (stream time in s, beat, downbeat) of the frames since the last status, for the page's scope
     frames: tuple[tuple[float, float, float], ...] = ()
+    tempo_range: tuple[float, float] | None = None  # bpm that the tracker searches
+    range_chosen: bool = False  # the user has changed that since the start
+    factor: float = 1.0  # clock beats per tracker beat, as the user chose
+    meter: int = 0  # beats in a bar, as the user chose; 0: as the tracker counts them
 
 
 @dataclass(frozen=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 import os
@@ -16,11 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beattrack.config import ConfigError
-from beattrack.events import Event, StateChange, TrackerState
+from beattrack.events import Event
 from beattrack_runtime.live.clock.loop import BeatClock
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
-from beattrack_runtime.live.controls import Command, CommandQueue
+from beattrack_runtime.live.controls import AUTO, Command, CommandQueue
 from beattrack_runtime.live.delivery import Delivery, Output, Status
+from beattrack_runtime.live.spec import MAX_DELAY_MS, MIN_DELAY_MS
+from beattrack_runtime.live.tempo_range import TempoRange
 from beattrack_runtime.live.walltime import StreamTime
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ class Show:
         self._clock = BeatClock(self._lookahead_s())
         self._time = StreamTime()
         self._tracker: LiveTracker | None = None
+        self._range: TempoRange | None = None
         self._source: Source | None = None
         self._health: Health | None = None
         self._silences: list[tuple[float, bool]] = []
@@ -97,6 +99,7 @@ class Show:
         self._clock = BeatClock(self._lookahead_s(), self._clock)
         self._time = StreamTime()
         self._source, self._tracker, self._health = source, tracker, health
+        self._range = TempoRange(tracker)
         tracker.on_silence = lambda time_s, silent: self._silences.append((time_s, silent))
 
     def frame(self, time_s: float, beat: float, downbeat: float) -> None:
@@ -139,18 +142,17 @@ class Show:
 
     def _command(self, command: Command, time_s: float, now_s: float) -> None:
         """Carry out what the user asked for at ``time_s``."""
-        assert self._tracker is not None
+        assert self._range is not None
         try:
             if command.kind == "delay":
                 self._set_delay(command.output, command.numbers[0])
+            elif command.kind == "nudge":
+                self._nudge(command.numbers[0])
             elif command.kind == "tempo":
-                low, high = command.numbers
-                config = self._tracker.decoder
-                self._tracker.retune(dataclasses.replace(config, min_bpm=low, max_bpm=high))
-                # The filter begins anew: the clock holds until it has found the beat again.
-                self._clock.event(StateChange(TrackerState.LOST, now_s, 0.0))
+                self._range.steer(command.numbers, self._clock.tempo_bpm / self._clock.factor)
+                self._clock.retune(now_s, level_chosen=command.numbers not in ((), AUTO))
             elif command.kind == "restart":
-                self._tracker.retune(self._tracker.decoder)
+                self._range.restore()
                 self._clock.restart(now_s)
             else:
                 self._clock.command(command, time_s)
@@ -165,6 +167,14 @@ class Show:
                 return
         raise ConfigError(f"There is no output {name[:60]!a}.")
 
+    def _nudge(self, step_ms: float) -> None:
+        """Move all delays by so much, or by what every one of them still can: they stay in step."""
+        delays = {d.name: d.health().delay_ms for d in self.deliveries}
+        low = MIN_DELAY_MS - min(delays.values(), default=0.0)
+        high = MAX_DELAY_MS - max(delays.values(), default=0.0)
+        for name, delay_ms in delays.items():
+            self._set_delay(name, delay_ms + max(low, min(high, step_ms)))
+
     def _pass_on(self, given: Sequence[Tick | ClockStateChange]) -> None:
         for what in given:
             at_s = self._time.wall(what.time_s)
@@ -176,7 +186,7 @@ class Show:
             delivery.put(what, at_s)
 
     def _send_status(self, now_s: float, at_s: float) -> None:
-        assert self._source is not None and self._health is not None
+        assert self._source is not None and self._health is not None and self._range is not None
         clock = self._clock
         status = Status(
             stream_s=now_s,
@@ -191,6 +201,10 @@ class Show:
             health=self._health.line(),
             outputs=tuple(delivery.health() for delivery in self.deliveries),
             frames=tuple(self._frames),
+            tempo_range=self._range.bpm,
+            range_chosen=self._range.chosen,
+            factor=clock.factor,
+            meter=clock.meter,
         )
         self._frames.clear()
         wall_s = self._time.wall(now_s)  # steadier than the arrival of one block
