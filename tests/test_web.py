@@ -137,7 +137,7 @@ def test_serves_the_page_and_lets_it_run_nothing_foreign(server: Server) -> None
     assert headers["Referrer-Policy"] == "no-referrer"
     assert not re.search(r"<script(?![^>]*\bsrc=)", html), "a script within the page"
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|https?://", html)
-    for path in ("/lamp.js", "/pictures.js", "/page.js", "/page.css"):
+    for path in ("/lamp.js", "/pictures.js", "/steer.js", "/page.js", "/page.css"):
         assert path[1:] in html
         assert fetch(server.address(path))[0] == 200
     code, _, text = fetch(server.address("/../web.py"))
@@ -151,7 +151,7 @@ def test_tells_what_the_clock_says(server: Server) -> None:
         assert hello["output"] == server.name and hello["session"]
         server.send(beat(7, now + 0.06))
         server.send(Due(ClockStateChange(ClockState.HOLDING, 3.0, 120.0, 0.2), now + 0.1))
-        server.send(status(now))
+        server.send(status(now, tempo_range=(60.0, 120.0), range_chosen=True, factor=0.5, meter=3))
         told = said(client, "beat")
         assert told["at"] == pytest.approx(now + 0.06, abs=1e-4)
         del told["at"]
@@ -165,6 +165,8 @@ def test_tells_what_the_clock_says(server: Server) -> None:
             "name": "osc://127.0.0.1:9000", "delay_ms": -20.0, "sent": 10, "late": 1, "dropped": 0,
             "reconnects": 2, "state": "open",
         }  # fmt: skip
+        assert told["tempo_range"] == [60.0, 120.0] and told["range_chosen"] is True
+        assert told["factor"] == 0.5 and told["meter"] == 3
         assert told["frames"][0][0] == pytest.approx(now - 0.02, abs=1e-4)  # in the server's clock
 
 

@@ -25,6 +25,7 @@ PAGES = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/lamp.js": ("lamp.js", _SCRIPT),
     "/pictures.js": ("pictures.js", _SCRIPT),
+    "/steer.js": ("steer.js", _SCRIPT),
     "/page.js": ("page.js", _SCRIPT),
 }
 SOCKET_PATH = "/socket"
