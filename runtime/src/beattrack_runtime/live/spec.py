@@ -33,7 +33,9 @@ KINDS: dict[str, Kind] = {
     "serial": Kind("serial:///dev/ttyUSB0", "path", keys={"baud": "int"}),
     "os2l": Kind("os2l://127.0.0.1:9996", "host", 9996, "127.0.0.1"),
     "click": Kind("click://DEVICE", "name", keys={"volume": "float"}),
-    "web": Kind("web://127.0.0.1:8080", "host", 8080, "127.0.0.1", keys={"token": "text"}),
+    "web": Kind(
+        "web://127.0.0.1:8080", "host", 8080, "127.0.0.1", keys={"token": "text", "name": "text"},
+    ),
 }  # fmt: skip
 
 
