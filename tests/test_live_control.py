@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import pty
 import random
@@ -44,6 +45,17 @@ def test_addresses() -> None:
     assert parse_output("serial:///dev/ttyUSB0?baud=9600").place == "/dev/ttyUSB0"
     assert (parse_output("web://").host, parse_output("web://").port) == ("127.0.0.1", 8080)
     assert parse_output("os2l://desk").port == 9996
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["serial:///dev/ttyUSB0?baud=9600", "midi://My%20Synth?channel=3&clock=no&delay=7&notes=yes",
+     "osc://h:1?prefix=/a%26b", "click://?volume=0.3", "web://?token=12345678&name=a.b", "link://"],
+)  # fmt: skip
+def test_an_address_with_another_delay_keeps_its_other_keys(text: str) -> None:
+    spec = parse_output(text)
+    again = parse_output(spec.with_delay(-20))
+    assert again == dataclasses.replace(spec, delay_ms=-20.0)
 
 
 @pytest.mark.parametrize(

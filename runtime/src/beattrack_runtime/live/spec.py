@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from beattrack_runtime.errors import MisuseError
 
@@ -50,6 +50,14 @@ class OutputSpec:
     place: str = ""  # a device's path or a port's name; empty: the scheme's own default
     delay_ms: float = 0.0
     options: dict[str, int | float | bool | str] = field(default_factory=dict)
+
+    def with_delay(self, delay_ms: float) -> str:
+        """Return how to write this output, all its keys included, with another delay."""
+        keys = [f"delay={delay_ms:g}"]
+        for key, value in self.options.items():
+            text = ("no", "yes")[value] if isinstance(value, bool) else str(value)
+            keys.append(f"{key}={quote(text)}")
+        return f"{self.text}?{'&'.join(keys)}"
 
 
 def is_live(text: str) -> bool:
