@@ -34,7 +34,7 @@ MAX_GAP_S = 1.5  # audio that does not come for so long: the source gives silenc
 HASTY = 5  # s in a row of audio that came too fast: no gap made up for, but a file through a pipe
 STATUS_S = 0.1  # between two statuses
 FRAMES = 64  # that one status tells of at most
-_PRIORITY = 5  # among real-time threads, 1-99: sound servers have more
+PRIORITY = 5  # among real-time threads, 1-99: sound servers have more
 _SWITCH_S = 0.001  # s for which one Python thread may keep the others waiting
 
 _log = logging.getLogger("beattrack")
@@ -249,7 +249,7 @@ def hurry() -> tuple[int, os.sched_param] | None:
     """
     try:
         before = os.sched_getscheduler(0), os.sched_getparam(0)
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
     except (AttributeError, OSError):  # no such system, or no right
         return None
     return before
