@@ -22,7 +22,7 @@ from beattrack_runtime.errors import MisuseError, OutputError
 from beattrack_runtime.live import controls
 from beattrack_runtime.live.controls import AUTO, MAX_WAITING, Command, CommandQueue, parse
 from beattrack_runtime.live.keys import HELP, KEYS, TerminalKeys
-from beattrack_runtime.live.osc_control import OscControl
+from beattrack_runtime.live.osc_control import MAX_TOLD, OscControl
 from beattrack_runtime.live.outputs import make_output
 from beattrack_runtime.live.setup import read_request
 from beattrack_runtime.live.show import HASTY
@@ -222,11 +222,38 @@ def test_commands_by_osc(control: tuple[OscControl, CommandQueue]) -> None:
     client.send_message("/beattrack/control/meter", 3)
     client.send_message("/beattrack/control/tempo", [80, 160.5])
     client.send_message("/beattrack/control/delay", ["osc://127.0.0.1:9000", -20.0])
-    assert received(queue, 5) == [
+    client.send_message("/beattrack/control/delay", ["midi://Drum machine:1", 7.5])
+    client.send_message("/beattrack/control/nudge", -5)
+    client.send_message("/beattrack/control/tempo", "keep")
+    client.send_message("/beattrack/control/tempo", [0.0, 0.0])
+    assert received(queue, 9) == [
         parse("tap"), parse("double"), parse("meter 3"), parse("tempo 80 160.5"),
-        parse("delay osc://127.0.0.1:9000 -20"),
+        parse("delay osc://127.0.0.1:9000 -20"), Command("delay", (7.5,), "midi://Drum machine:1"),
+        parse("nudge -5"), parse("tempo keep"), parse("tempo auto"),
     ]  # fmt: skip
     assert listener.refused == 0
+
+
+def test_what_is_no_command_is_told_once(
+    control: tuple[OscControl, CommandQueue], caplog: pytest.LogCaptureFixture
+) -> None:
+    listener, queue = control
+    client = SimpleUDPClient("127.0.0.1", listener.port)
+    for _ in range(3):
+        client.send_message("/beattrack/tap", 1)
+        client.send_message("/elsewhere", [])
+        client.send_message("/beattrack/control/metre", 3)
+        client.send_message("/beattrack/control/meter", ["3 4"])
+    for number in range(20):
+        client.send_message(f"/noise/{number}", [])
+    client.send_message("/beattrack/control/tap", [])
+    assert received(queue, 1) == [parse("tap")]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len([line for line in lines if "did you mean /beattrack/control/tap?" in line]) == 1
+    assert len([line for line in lines if "they begin with /beattrack/control/." in line]) == 5
+    assert len([line for line in lines if "did you mean 'meter'?" in line]) == 1
+    assert len(lines) == MAX_TOLD and all(line.isprintable() for line in lines)
+    assert listener.refused == 3 * 4 + 20
 
 
 def test_a_bundle_of_commands(control: tuple[OscControl, CommandQueue]) -> None:
