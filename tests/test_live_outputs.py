@@ -12,19 +12,25 @@ from typing import Any
 
 import numpy as np
 import pytest
+from pythonosc.osc_message import OscMessage
 from zeroconf import ServiceInfo, Zeroconf
 
 from beattrack_runtime.errors import OutputError
 from beattrack_runtime.live.clock.loop import BeatClock
 from beattrack_runtime.live.clock.ticks import TICKS, ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Delivery, Due, Output
+from beattrack_runtime.live.hosts import find_host
+from beattrack_runtime.live.osc_control import OscControl
 from beattrack_runtime.live.outputs import make_output, os2l_search
 from beattrack_runtime.live.outputs.midi import LAST_BEAT, MidiOutput
 from beattrack_runtime.live.outputs.os2l import Os2lOutput
 from beattrack_runtime.live.outputs.serial import frame
+from beattrack_runtime.live.pcm import PcmFormat
 from beattrack_runtime.live.spec import parse_output
+from beattrack_runtime.live.tcp import TcpSource
 from live_receivers import Receiver, free_port, jack_server
 from test_live_clock import beats
+from test_web import status
 
 # The performance: 150 bpm from the third of a bar on, silence, 180 bpm from a first on.
 FIRST_S, SECOND_S, END_S = 0.4, 3.6, 5.2
@@ -384,6 +390,108 @@ def test_osc_notices_that_nobody_listens() -> None:
     with pytest.raises(ConnectionRefusedError):
         send_on(output, 20, 0.01)
     output.close()
+
+
+def osc_to(host: str, port: int) -> Output:
+    return make_output(parse_output(f"osc://{host}:{port}"), lambda command, at: None)
+
+
+def osc_receiver(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.bind((host, port))
+    receiver.settimeout(2)
+    return receiver
+
+
+def osc_heard(receiver: socket.socket, count: int) -> list[tuple[str, Any]]:
+    """Return the addresses and first values of so many messages, and that no more came."""
+    heard = [OscMessage(receiver.recv(1000)) for _ in range(count)]
+    receiver.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        receiver.recv(1000)
+    return [(message.address.rpartition("/")[2], message.params[0]) for message in heard]
+
+
+LOCKED = ClockStateChange(ClockState.LOCKED, 0.0, 120.0, 0.9)
+
+
+def test_osc_tells_a_receiver_restarted_between_two_beats_the_state() -> None:
+    with osc_receiver() as receiver:
+        port = receiver.getsockname()[1]
+        output = osc_to("127.0.0.1", port)
+        output.open()
+        output.send(due(LOCKED))
+        send_on(output, 1)
+        assert osc_heard(receiver, 3) == [("state", "locked"), ("beat", 1), ("tempo", 120.0)]
+    output.send(due(tick(TICKS)))  # to nobody; the system says so at the next one
+    with osc_receiver(port) as receiver:
+        send_on(output, 1)
+        assert osc_heard(receiver, 3) == [("state", "locked"), ("beat", 1), ("tempo", 120.0)]
+    output.send(due(tick(TICKS)))
+    with osc_receiver(port) as receiver:
+        output.send(due(LOCKED))
+        assert osc_heard(receiver, 1) == [("state", "locked")]
+    with pytest.raises(ConnectionRefusedError):
+        send_on(output, 2)
+    output.close()
+
+
+def test_osc_repeats_the_state_for_a_receiver_that_comes_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("beattrack_runtime.live.outputs.osc.REPEAT_S", 0.2)
+    with osc_receiver() as receiver:
+        output = osc_to("127.0.0.1", receiver.getsockname()[1])
+        output.open()
+        now = status(time.monotonic())
+        output.send(now)  # before any state
+        output.send(due(LOCKED))
+        for _ in range(2):
+            for _ in range(3):
+                output.send(now)
+            assert osc_heard(receiver, 1) == [("state", "locked")]
+            receiver.settimeout(2)
+            time.sleep(0.25)
+        output.close()
+
+
+def test_osc_to_a_broadcast_address() -> None:
+    with osc_receiver(host="") as receiver:
+        output = osc_to("127.255.255.255", receiver.getsockname()[1])
+        output.open()
+        output.send(due(LOCKED))
+        assert osc_heard(receiver, 1) == [("state", "locked")]
+        output.close()
+
+
+def test_of_a_name_the_ipv4_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on systems where localhost is ::1 first."""
+
+    def answers(host: str, port: int, *_: object, type: int = 0, **__: object) -> list[Any]:
+        assert host == "localhost"
+        four = (socket.AF_INET, type, 0, "", ("127.0.0.1", port))
+        return [(socket.AF_INET6, type, 0, "", ("::1", port, 0, 0)), four]
+
+    with osc_receiver() as receiver:
+        output = osc_to("localhost", receiver.getsockname()[1])
+        monkeypatch.setattr(socket, "getaddrinfo", answers)
+        output.open()
+        output.send(due(LOCKED))
+        assert osc_heard(receiver, 1) == [("state", "locked")]
+        output.close()
+    control = OscControl(("localhost", 0), lambda command: None)
+    control.start()
+    assert control._socket is not None and control._socket.getsockname()[0] == "127.0.0.1"
+    control.stop()
+    source = TcpSource("tcp://localhost:0", PcmFormat(44100, 1, "s16le"))
+    assert source.name.startswith("tcp://127.0.0.1:")
+    source.close()
+
+
+def test_a_host_that_no_name_can_be_is_an_oserror() -> None:
+    with pytest.raises(OSError, match="not known"):
+        find_host(f"{'a' * 70}.example", 9, socket.SOCK_DGRAM)
+    assert find_host("::1", 9, socket.SOCK_DGRAM)[0] is socket.AF_INET6
 
 
 def test_a_midi_pipe_without_a_reader_and_a_missing_port_are_sentences(tmp_path: Path) -> None:
