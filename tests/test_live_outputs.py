@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from beattrack_runtime.live.delivery import Delivery, Due, Output
 from beattrack_runtime.live.hosts import find_host
 from beattrack_runtime.live.osc_control import OscControl
 from beattrack_runtime.live.outputs import make_output, os2l_search
+from beattrack_runtime.live.outputs.link import LinkOutput
 from beattrack_runtime.live.outputs.midi import LAST_BEAT, MidiOutput
 from beattrack_runtime.live.outputs.os2l import Os2lOutput
 from beattrack_runtime.live.outputs.serial import frame
@@ -257,6 +260,9 @@ class Recorder:
 
     def send(self, message: Any) -> None:
         self.messages.append(message)
+
+    def check(self) -> None:
+        pass
 
     def close(self) -> None:
         pass
@@ -530,8 +536,9 @@ def test_threads_end_with_their_outputs(stage: Stage) -> None:
     assert not names & {delivery.name for delivery in stage.deliveries}
 
 
-def test_midi_through_a_virtual_port_that_others_connect_to() -> None:
-    """python-rtmidi on both sides, through JACK: without a sound card ALSA has no sequencer."""
+@contextlib.contextmanager
+def jack() -> Iterator[None]:
+    """Without a sound card ALSA has no sequencer: python-rtmidi on both sides, through JACK."""
     import rtmidi
 
     if rtmidi.API_UNIX_JACK not in rtmidi.get_compiled_api():
@@ -539,6 +546,11 @@ def test_midi_through_a_virtual_port_that_others_connect_to() -> None:
     if Path("/dev/snd/seq").exists():
         pytest.skip("ALSA's sequencer is taken here, not JACK")
     with jack_server():
+        yield
+
+
+def test_midi_through_a_virtual_port_that_others_connect_to() -> None:
+    with jack():
         receiver = Receiver("jack", "beattrack")
         delivery = Delivery(make_output(parse_output("midi://"), lambda command, at: None))
         delivery.start()
@@ -570,3 +582,83 @@ def test_midi_through_a_virtual_port_that_others_connect_to() -> None:
         "start",
         "stop",
     ]
+
+
+def test_midi_to_a_port_by_its_name_that_goes_and_comes_back() -> None:
+    """As an interface that is unplugged: sending to it is no error, so it must be looked for."""
+    ended = threading.Event()
+
+    def play(delivery: Delivery) -> None:
+        began, number = time.monotonic(), 0
+        while not ended.wait(0.05):
+            while began + number * 0.02 < time.monotonic() + 0.1:
+                what = dataclasses.replace(tick(number), position=number // TICKS % 4 + 1)
+                delivery.put(what, began + number * 0.02)
+                number += 1
+            delivery.put(status(time.monotonic()).what, time.monotonic())
+
+    def wait_for(true: Callable[[], object]) -> None:
+        end = time.monotonic() + 10
+        while not true():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    with jack():
+        first = Receiver("synth", "machine")
+        delivery = Delivery(make_output(parse_output("midi://MACHINE"), lambda command, at: None))
+        player = threading.Thread(target=play, args=(delivery,))
+        delivery.start()
+        player.start()
+        try:
+            wait_for(lambda: len(first.with_key("message")) > 30)
+            assert delivery.health().state == "open"
+            first.close()
+            wait_for(lambda: delivery.health().state == "broken")
+            second = Receiver("synth", "machine")
+            wait_for(lambda: len(second.with_key("message")) > 30)
+            second.close()
+        finally:
+            ended.set()
+            player.join()
+            delivery.stop()
+            delivery.join()
+    assert delivery.health().reconnects == 1
+    for receiver in (first, second):
+        kinds = [line["message"] for line in receiver.with_key("message")]
+        assert kinds[0] == "start" or kinds[:2] == ["songpos", "continue"]
+        assert kinds.count("clock") > 20
+
+
+def test_midi_without_transport_sends_every_clock_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = Recorder()
+    monkeypatch.setattr("beattrack_runtime.live.outputs.midi.open_port", lambda place: port)
+    output = MidiOutput(parse_output("midi://?notes=no&transport=no"))
+    output.open()
+    for number in (*range(5, 50), *range(55, 90)):
+        output.send(due(tick(number, 2, jump=number == 55)))
+    output.send(due(ClockStateChange(ClockState.LOST, 0, 0, 0)))
+    output.send(due(tick(100, 1, jump=True)))
+    output.close()
+    assert port.kinds() == [] and len(port.messages) == 45 + 35 + 1
+
+
+def test_link_at_four_times_the_tempo_and_without_transport() -> None:
+    pytest.importorskip("aalink")
+    fast = dataclasses.replace(tick(0, jump=True), tempo_bpm=640.0)
+    for text, playing in (("link://", True), ("link://?startstop=no", False)):
+        output = LinkOutput(parse_output(text))
+        output.open()
+        link = output._link
+        output.send(due(LOCKED))
+        output.send(due(fast))
+        assert link.tempo == pytest.approx(640, abs=0.1)
+        assert bool(link.playing) is playing
+        link.playing = True  # as a peer's
+        output.close()
+        assert bool(link.playing) is not playing
+        output.open()  # again, and told the state: the clock runs
+        output.send(due(LOCKED))
+        assert bool(output._link.playing) is playing
+        output.close()

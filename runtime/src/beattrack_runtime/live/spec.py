@@ -27,9 +27,12 @@ KINDS: dict[str, Kind] = {
     "osc": Kind("osc://127.0.0.1:9000", "host", keys={"prefix": "text"}),
     "midi": Kind(
         "midi://NAME", "name",
-        keys={"channel": "int", "note": "int", "one": "int", "clock": "yes", "notes": "yes"},
+        keys={
+            "channel": "int", "note": "int", "one": "int", "clock": "yes", "notes": "yes",
+            "transport": "yes",
+        },
     ),
-    "link": Kind("link://", "none", keys={"quantum": "int"}),
+    "link": Kind("link://", "none", keys={"quantum": "int", "startstop": "yes"}),
     "serial": Kind("serial:///dev/ttyUSB0", "path", keys={"baud": "int"}),
     "os2l": Kind("os2l://127.0.0.1:9996", "host", 9996, "127.0.0.1"),
     "click": Kind("click://DEVICE", "name", keys={"volume": "float"}),
