@@ -382,6 +382,30 @@ def test_os2l_finds_the_software_that_announces_itself(caplog: pytest.LogCapture
     assert not [t for t in threading.enumerate() if "zeroconf" in t.name.lower()]
 
 
+def test_os2l_tries_every_address_that_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    """Of two programs one is not running any more; of the other one address leads nowhere."""
+    output = Os2lOutput(parse_output("os2l://auto"))
+    caplog.set_level("INFO", "beattrack")
+    with socket.create_server(("127.0.0.1", 0)) as server, Zeroconf() as network:
+        good = server.getsockname()[1]
+        announced = [("A", free_port(), ["127.0.0.1"]), ("B", good, ["127.9.9.9", "127.0.0.1"])]
+        for name, port, hosts in announced:
+            addresses = [socket.inet_aton(host) for host in hosts]
+            full = f"{name}.{os2l_search.SERVICE}"
+            network.register_service(
+                ServiceInfo(os2l_search.SERVICE, full, port=port, addresses=addresses)
+            )
+        output.open()
+        client, _ = server.accept()
+        send_on(output, 1)
+        assert json.loads(client.recv(4096))["evt"] == "beat"
+        client.close()
+        output.close()
+    for name, port, hosts in announced:
+        for host in hosts:
+            assert f"{name}.{os2l_search.SERVICE}' is at {host}:{port}." in caplog.text
+
+
 def test_os2l_says_that_nobody_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os2l_search, "SEARCH_S", 0.3)
     with pytest.raises(OutputError, match="no lighting software announces itself"):
