@@ -9,6 +9,7 @@ from urllib.parse import unquote, urlsplit
 from beattrack_runtime.errors import MisuseError
 
 MIN_DELAY_MS, MAX_DELAY_MS = -250.0, 2000.0
+OSC_PREFIX = "/beattrack"  # of the addresses of messages, unless another is given
 MAX_LENGTH = 500  # characters of one specification
 
 

@@ -11,7 +11,7 @@ from beattrack.config import require
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Due
 from beattrack_runtime.live.hosts import find_host
-from beattrack_runtime.live.spec import OutputSpec
+from beattrack_runtime.live.spec import OSC_PREFIX, OutputSpec
 
 TEMPO_STEP = 0.05  # bpm by which the tempo must have changed to be told again
 REPEAT_S = 5.0  # after which a state is told again: a receiver may have come since
@@ -33,7 +33,7 @@ class OscOutput:
         """Prepare; ``prefix`` replaces ``/beattrack``. Raises ConfigError."""
         self.name = spec.text
         self._address = (spec.host, spec.port)
-        self._prefix = str(spec.options.get("prefix", "/beattrack"))
+        self._prefix = str(spec.options.get("prefix", OSC_PREFIX))
         good = self._prefix.startswith("/") and not set(self._prefix) & set(" #*,?[]{}")
         require(good, "prefix", self._prefix, "an OSC address such as /beattrack")
         self._socket: socket.socket | None = None
