@@ -675,6 +675,7 @@ def test_link_at_four_times_the_tempo_and_without_transport() -> None:
         output = LinkOutput(parse_output(text))
         output.open()
         link = output._link
+        link.enabled = False  # whoever else is in the network has a tempo as well
         output.send(due(LOCKED))
         output.send(due(fast))
         assert link.tempo == pytest.approx(640, abs=0.1)
@@ -683,6 +684,7 @@ def test_link_at_four_times_the_tempo_and_without_transport() -> None:
         output.close()
         assert bool(link.playing) is not playing
         output.open()  # again, and told the state: the clock runs
+        output._link.enabled = False
         output.send(due(LOCKED))
         assert bool(output._link.playing) is playing
         output.close()
