@@ -668,6 +668,40 @@ def test_midi_without_transport_sends_every_clock_and_nothing_else(
     assert port.kinds() == [] and len(port.messages) == 45 + 35 + 1
 
 
+@pytest.mark.parametrize("free", ["yes", "no"])
+def test_midi_ticks_go_on_freely_while_no_beat_is_known(
+    monkeypatch: pytest.MonkeyPatch, free: str
+) -> None:
+    port = Recorder()
+    monkeypatch.setattr("beattrack_runtime.live.outputs.midi.open_port", lambda place: port)
+    spec = parse_output(f"midi://?notes=no&free={free}")
+    delivery = Delivery(make_output(spec, lambda command, at: None), 30)
+    delivery.start()
+    tick_s, began = 60 / 120 / TICKS, time.monotonic() + 0.1
+    delivery.put(ClockStateChange(ClockState.SEARCHING, 0, 0, 0), began - 0.1)  # no tempo yet
+    for number in range(TICKS):
+        delivery.put(tick(number, jump=number == 0), began + number * tick_s)
+    stopped_s = began + (TICKS - 1) * tick_s
+    delivery.put(ClockStateChange(ClockState.SILENT, 0, 0, 0), stopped_s)
+    delivery.put(ClockStateChange(ClockState.SEARCHING, 0, 0, 0), stopped_s + 0.2)
+    back_s = began + 59.5 * tick_s
+    for number in range(TICKS, 2 * TICKS):
+        delivery.put(tick(number, jump=number == TICKS), back_s + (number - TICKS) * tick_s)
+    time.sleep(back_s + TICKS * tick_s + 0.1 - time.monotonic())
+    delivery.stop()
+    delivery.join()
+    assert delivery.health().state == "closed"
+    kinds = [m.type for m in port.messages]
+    assert port.kinds() == ["start", "stop", "songpos", "continue", "stop"]
+    between = kinds[kinds.index("stop") : kinds.index("songpos")].count("clock")
+    if free == "no":
+        assert between == 0
+    else:  # a hold-up of the machine costs ticks rather than to send many at once
+        assert 30 <= between <= 36
+    assert kinds.count("clock") == 2 * TICKS + between
+    assert delivery.health().sent == 2 * TICKS + 3
+
+
 def test_link_at_four_times_the_tempo_and_without_transport() -> None:
     pytest.importorskip("aalink")
     fast = dataclasses.replace(tick(0, jump=True), tempo_bpm=640.0)

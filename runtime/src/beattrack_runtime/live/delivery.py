@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import itertools
 import logging
 import math
 import threading
@@ -13,6 +14,7 @@ from typing import Protocol
 from beattrack_runtime.errors import reason
 from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.glide import Glide
+from beattrack_runtime.live.pulse import Pulse, Pulsing
 
 QUEUE = 512  # things that wait for one output at most: 21 beats of ticks
 LATE_S = 0.005  # what is sent later than this after its moment counts as late
@@ -60,7 +62,7 @@ class Status:
 class Due:
     """What an output gets."""
 
-    what: Tick | ClockStateChange | Status
+    what: Tick | ClockStateChange | Status | Pulse
     at: float  # monotonic seconds at which it should take effect, the output's delay included
 
 
@@ -92,21 +94,22 @@ class Output(Protocol):
 class Delivery:
     """One output with its thread and its bounded queue.
 
-    ``put`` never waits, so a dead or stalled receiver costs nobody else anything. A tick that
-    cannot be sent in time is dropped and counted. A failed output is opened again with growing
-    waits, and told at first what state the clock is in: its receiver may be a new one.
+    ``put`` never waits: a dead receiver costs nobody else anything. Ticks that cannot be sent in
+    time are dropped and counted. A failed output is opened again, and told the state first.
     """
 
     def __init__(self, output: Output, delay_ms: float = 0.0) -> None:
         """Wrap ``output``; `start` begins."""
         self._output = output
+        self._pulsing = output if isinstance(output, Pulsing) else None
         self._wake = threading.Condition()
         self._heap: list[tuple[float, int, Due]] = []  # (when to send, order, what)
-        self._number = 0
+        self._numbers = itertools.count()
         self._ended = False
         self._end_s = math.inf  # what is due later than this is not waited for
         self._delay = Glide(delay_ms / 1000)
         self._known: Due | None = None  # the last state that has fallen due
+        self._counted: Due | None = None  # and the last one sent: sent again, it counts no more
         self._sent = self._late = self._dropped = self._reconnects = 0
         self._state = "opening"
         self._told = False  # that it failed, and not yet that it works again
@@ -154,8 +157,7 @@ class Delivery:
         with self._wake:
             if len(self._heap) >= QUEUE:
                 self._make_room()
-            self._number += 1
-            item = (at_s - self._output.ahead_s, self._number, Due(what, at_s))
+            item = (at_s - self._output.ahead_s, next(self._numbers), Due(what, at_s))
             heapq.heappush(self._heap, item)
             if self._heap[0] is item:
                 self._wake.notify()
@@ -165,8 +167,7 @@ class Delivery:
         states = []
         while self._heap and isinstance(self._heap[0][2].what, ClockStateChange):
             states.append(heapq.heappop(self._heap))
-        _, _, first = heapq.heappop(self._heap or states)
-        self._dropped += isinstance(first.what, Tick)
+        self._dropped += isinstance(heapq.heappop(self._heap or states)[2].what, Tick)
         for state in states:
             heapq.heappush(self._heap, state)
 
@@ -193,9 +194,8 @@ class Delivery:
                 break
             except Exception as error:  # a fault of a library, or of ours, must not end the show
                 self._fail(error)
-            wait = RETRY_S[min(attempt, len(RETRY_S) - 1)]
+            self._discard(time.monotonic() + RETRY_S[min(attempt, len(RETRY_S) - 1)])
             attempt += 1
-            self._discard(time.monotonic() + wait)
         self._close()
         self._state = "closed"
 
@@ -254,8 +254,9 @@ class Delivery:
             self._dropped += isinstance(due.what, Tick)
             self._doubtful = True
             raise
-        if isinstance(due.what, Status):
+        if isinstance(due.what, (Status, Pulse)) or due is self._counted:
             return
+        self._counted = due if isinstance(due.what, ClockStateChange) else self._counted
         self._sent += 1
         # An output that schedules by itself loses nothing with a part of its head start.
         self._late += late_s > LATE_S + self._output.ahead_s / 2
@@ -267,14 +268,15 @@ class Delivery:
     def _next(self) -> Due | None:
         """Wait for the next moment at which something is to be sent; None: the end."""
         with self._wake:
-            while self._heap or not self._ended:
-                wait = self._heap[0][0] - time.monotonic() if self._heap else None
-                if wait is not None and wait <= 0:
-                    return self._take()
-                if self._heap and self._heap[0][0] > self._end_s:
+            while True:
+                first_s = self._heap[0][0] if self._heap else math.inf
+                pulse_s = math.inf if self._pulsing is None else self._pulsing.pulse_s
+                wait = min(first_s, pulse_s) - time.monotonic()
+                if wait <= 0:
+                    return self._take() if first_s <= pulse_s else Due(Pulse(), pulse_s)
+                if first_s > self._end_s:
                     return self._last_word()
-                self._wake.wait(wait)
-        return None
+                self._wake.wait(None if wait == math.inf else wait)
 
     def _take(self) -> Due:
         due = heapq.heappop(self._heap)[2]

@@ -30,7 +30,7 @@ KINDS: dict[str, Kind] = {
         "midi://NAME", "name",
         keys={
             "channel": "int", "note": "int", "one": "int", "clock": "yes", "notes": "yes",
-            "transport": "yes",
+            "transport": "yes", "free": "yes",
         },
     ),
     "link": Kind("link://", "none", keys={"quantum": "int", "startstop": "yes"}),

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import math
+import time
 
 import mido
 
@@ -10,6 +12,7 @@ from beattrack.config import require
 from beattrack_runtime.live.clock.ticks import RUNNING, TICKS, ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Due, Status
 from beattrack_runtime.live.outputs.midi_ports import Port, open_port
+from beattrack_runtime.live.pulse import Pulse
 from beattrack_runtime.live.spec import OutputSpec
 
 SIXTEENTHS = 4  # of a beat: what a song position counts
@@ -22,13 +25,14 @@ class MidiOutput:
 
     The clock begins, and after a pause or a jump goes on, on a whole beat: with *start* at the
     first beat of the first bar, else with a song position that lies as far into a bar as the music
-    does, and *continue*. Where no beat is known it is stopped.
+    does, and *continue*. Where no beat is known it is stopped; the clock's ticks alone may go on,
+    of themselves, at the last tempo.
     """
 
     ahead_s = 0.0
 
     def __init__(self, spec: OutputSpec) -> None:
-        """Prepare; keys are ``channel``, ``note``, ``one``, ``clock``, ``notes`` and ``transport``.
+        """Prepare; the keys are those of `spec.KINDS`.
 
         Raises:
             ConfigError: a key's value is out of range.
@@ -41,6 +45,8 @@ class MidiOutput:
         self._clock = bool(option.get("clock", True))
         self._sounds = bool(option.get("notes", True))
         self._transport = self._clock and bool(option.get("transport", True))
+        self._free = self._clock and bool(option.get("free", False))
+        self._clock_s = self._period_s = 0.0  # when the last tick was due, until the next; 0: none
         require(0 <= self._channel <= 15, "channel", self._channel + 1, "1-16")
         for key, note in zip(("one", "note"), self._notes.values(), strict=True):
             require(0 <= note <= 127, key, note, "0-127")
@@ -52,6 +58,7 @@ class MidiOutput:
         self._song_beat: int | None = None  # of the last beat; None before the first
         self._expected: int | None = None  # the next tick in a row; None while stopped
         self._sounding: int | None = None  # the note that is on
+        self.pulse_s = math.inf  # when a tick of our own is due; inf: the clock gives them
 
     def open(self) -> None:
         """Make or find the port. Raises OSError and OutputError."""
@@ -61,9 +68,17 @@ class MidiOutput:
     def send(self, due: Due) -> None:
         """Send what it means at once. Raises OSError."""
         if isinstance(due.what, Tick):
+            self._clock_s, self._period_s = due.at, 60 / due.what.tempo_bpm / TICKS
+            self.pulse_s = math.inf
             self._tick(due.what)
         elif isinstance(due.what, ClockStateChange) and due.what.state not in RUNNING:
             self._halt()
+            if self._free and self._period_s and self.pulse_s == math.inf:
+                self.pulse_s = self._clock_s + self._period_s
+        elif isinstance(due.what, Pulse):
+            # Held up, it goes on from now: a burst of ticks would be another tempo.
+            self.pulse_s = max(due.at, time.monotonic() - self._period_s) + self._period_s
+            self._message("clock")
         elif isinstance(due.what, Status) and self._port is not None:
             self._port.check()
 
