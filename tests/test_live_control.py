@@ -118,6 +118,17 @@ def test_no_address_does_anything_but_fail_in_a_sentence(
 def test_the_same_output_twice_is_refused() -> None:
     with pytest.raises(MisuseError, match="given twice"):
         read_request(["osc://h:1", "osc://h:1?delay=3"], None, None, None)
+    with pytest.raises(MisuseError, match=r"'osc://h:1' is given twice"):
+        read_request(["osc://h:1", "osc://h:1?prefix=/beattrack"], None, None, None)
+    with pytest.raises(MisuseError, match=r"'osc://h:1\?prefix=/a' is given twice"):
+        read_request(["osc://h:1?prefix=/a", "osc://h:1?prefix=/a&delay=3"], None, None, None)
+
+
+def test_one_osc_address_may_have_several_prefixes_told_apart_by_name() -> None:
+    asked = ["osc://h:1", "osc://h:1?prefix=/a", "osc://h:1?prefix=/b", "osc://h:2?prefix=/b"]
+    names = [spec.text for spec in read_request(asked, None, None, None).outputs]
+    assert names == ["osc://h:1", "osc://h:1?prefix=/a", "osc://h:1?prefix=/b", "osc://h:2"]
+    assert parse(f"delay {names[1]} -20").output == names[1]
 
 
 def test_meter_and_tempo_range() -> None:

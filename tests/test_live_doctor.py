@@ -24,7 +24,7 @@ from beattrack_runtime.live.doctor import (
     sound,
 )
 from beattrack_runtime.live.doctor.finding import BROKEN, NOTE, OK, Finding
-from beattrack_runtime.live.outputs import midi
+from beattrack_runtime.live.outputs import midi_ports
 from flux_model import drum_loop
 from virtual_mic import RATE, playing, sound_server
 
@@ -83,7 +83,7 @@ def test_no_midi_is_said_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> list[str]:
         raise OutputError("MidiOutAlsa::initialize")
 
-    monkeypatch.setattr(midi, "port_names", missing)
+    monkeypatch.setattr(midi_ports, "port_names", missing)
     found = finding(protocols.check_midi)
     assert found.state == NOTE and "neither ALSA's sequencer" in found.fact
     assert "snd-seq" in found.remedy

@@ -98,7 +98,9 @@ def test_a_song_as_if_live_drives_and_is_steered(
     kinds = [line["message"] for line in midi.lines if line["message"] in ("continue", "stop")]
     assert kinds[-1] == "stop"
     assert f"os2l://127.0.0.1:{nobody}: Connection refused; it is tried again." in err
-    assert f"osc://127.0.0.1:{port}: {len(beats) + len(said)} sent" in err
+    changes = [state for state, before in zip(said, [None, *said], strict=False) if state != before]
+    assert len(said) > len(changes)  # every 5 s it is repeated, which is not counted
+    assert f"osc://127.0.0.1:{port}: {len(beats) + len(changes)} sent" in err
 
 
 def test_a_pipe_that_is_faster_than_real_time_is_told_or_slowed_down(
@@ -317,3 +319,36 @@ def test_restart_forgets_the_pulse(song: tuple[Path, np.ndarray]) -> None:
     assert states[place : place + 3] == ["locked", "searching", "locked"]
     late = [g.tempo_bpm for g in given if isinstance(g, Tick) and g.time_s > 9.5]
     assert late and all(tempo == pytest.approx(120, rel=0.05) for tempo in late)
+
+
+def test_ticks_are_given_as_early_as_the_delays_of_now_want(song: tuple[Path, np.ndarray]) -> None:
+    """Also early while a delay glides back; then as late as before it was changed."""
+    source = FileSource(song[0], 0.05)
+    tracker = LiveTracker(FluxModel(), source.sample_rate)
+    queue = CommandQueue()
+    show = Show([(Collector(), 0.0)], queue)
+    show.begin(source, tracker, Health(source))
+    began = time.monotonic() + 1000  # nothing falls due: what is asked for is looked at alone
+    waiting = {4.0: "delay test:// -250", 7.0: "delay test:// 0"}
+    lookahead: dict[float, float] = {}
+    given: list[Tick] = []
+    put = show._put
+    show._put = lambda what, at_s: (  # type: ignore[method-assign]
+        given.append(what) if isinstance(what, Tick) else None, put(what, at_s)
+    )[1]  # fmt: skip
+    for block in source.blocks():
+        at_s = began + tracker.time_s + len(block) / source.sample_rate
+        while waiting and began + min(waiting) <= at_s:
+            when_s = min(waiting)
+            queue.put(parse(waiting.pop(when_s)), began + when_s)
+        show.step(block, tracker.push(block), at_s)
+        lookahead[round(tracker.time_s, 2)] = show._clock.lookahead_s
+    source.close()
+    show.close()
+    assert {round(lookahead[t], 3) for t in lookahead if t < 3.9} == {0.06}
+    assert {round(lookahead[t], 3) for t in lookahead if 4.2 < t < 6.9} == {0.31}
+    assert 0.1 < lookahead[min(t for t in lookahead if t > 8)] < 0.3
+    assert {round(lookahead[t], 3) for t in lookahead if 10.2 < t < 10.9} == {0.06}
+    times = [t.time_s for t in given]
+    assert times == sorted(set(times))
+    assert max(np.diff([t for t in times if 3 < t < 10.9])) < 1.1 * 0.5 / 24

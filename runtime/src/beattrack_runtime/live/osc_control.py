@@ -16,6 +16,7 @@ from pythonosc.osc_message import OscMessage
 from beattrack.config import ConfigError
 from beattrack_runtime.errors import OutputError, reason
 from beattrack_runtime.live.controls import KINDS, Command, parse
+from beattrack_runtime.live.hosts import find_host
 
 PREFIX = "/beattrack/control/"
 MAX_BYTES = 1024  # of a datagram; longer ones are no command
@@ -53,10 +54,8 @@ class OscControl:
         """Begin. Raises OutputError when the port cannot be had."""
         host, port = self._address
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-            )[0]
-            self._socket = socket.socket(family, kind, protocol)
+            family, address = find_host(host, port, socket.SOCK_DGRAM)
+            self._socket = socket.socket(family, socket.SOCK_DGRAM)
             self._socket.bind(address)
         except OSError as error:
             self.stop()

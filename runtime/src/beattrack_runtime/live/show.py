@@ -111,6 +111,7 @@ class Show:
         """Take a block that came at ``at_s``, monotonic, and what it made known."""
         assert self._tracker is not None
         now_s = self._tracker.time_s
+        self._clock.lookahead_s = self._lookahead_s()  # it changes while a delay does
         if len(block):
             if self._time.wall(0.0) is None:
                 _log.debug("stream time 0 is %.6f s of the monotonic clock", at_s - now_s)
@@ -163,7 +164,6 @@ class Show:
         for delivery in self.deliveries:
             if delivery.name == name:
                 delivery.set_delay(delay_ms)
-                self._clock.lookahead_s = max(self._clock.lookahead_s, self._lookahead_s())
                 return
         raise ConfigError(f"There is no output {name[:60]!a}.")
 

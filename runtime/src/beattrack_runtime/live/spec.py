@@ -9,6 +9,7 @@ from urllib.parse import quote, unquote, urlsplit
 from beattrack_runtime.errors import MisuseError
 
 MIN_DELAY_MS, MAX_DELAY_MS = -250.0, 2000.0
+OSC_PREFIX = "/beattrack"  # of the addresses of messages, unless another is given
 MAX_LENGTH = 500  # characters of one specification
 
 
@@ -27,9 +28,12 @@ KINDS: dict[str, Kind] = {
     "osc": Kind("osc://127.0.0.1:9000", "host", keys={"prefix": "text"}),
     "midi": Kind(
         "midi://NAME", "name",
-        keys={"channel": "int", "note": "int", "one": "int", "clock": "yes", "notes": "yes"},
+        keys={
+            "channel": "int", "note": "int", "one": "int", "clock": "yes", "notes": "yes",
+            "transport": "yes", "free": "yes",
+        },
     ),
-    "link": Kind("link://", "none", keys={"quantum": "int"}),
+    "link": Kind("link://", "none", keys={"quantum": "int", "startstop": "yes"}),
     "serial": Kind("serial:///dev/ttyUSB0", "path", keys={"baud": "int"}),
     "os2l": Kind("os2l://127.0.0.1:9996", "host", 9996, "127.0.0.1"),
     "click": Kind("click://DEVICE", "name", keys={"volume": "float"}),
