@@ -485,6 +485,26 @@ def test_osc_repeats_the_state_for_a_receiver_that_comes_late(
         output.close()
 
 
+def test_serial_repeats_the_state_for_a_board_that_restarted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("beattrack_runtime.live.outputs.serial.REPEAT_S", 0.2)
+    receiver = Receiver("serial")
+    output = make_output(parse_output(f"serial://{receiver.ready}"), lambda command, at: None)
+    output.open()
+    now = status(time.monotonic())
+    output.send(now)  # before any state
+    output.send(due(LOCKED))
+    output.send(now)
+    time.sleep(0.25)
+    output.send(now)
+    output.send(now)
+    time.sleep(0.3)
+    output.close()
+    receiver.close()
+    assert [(line["sequence"], line["state"]) for line in receiver.lines] == [(0, 1), (1, 1)]
+
+
 def test_osc_to_a_broadcast_address() -> None:
     with osc_receiver(host="") as receiver:
         output = osc_to("127.255.255.255", receiver.getsockname()[1])
