@@ -272,6 +272,14 @@ def test_a_range_that_says_the_level_forgets_the_factor_and_another_keeps_it() -
         assert all(t.tempo_bpm == pytest.approx(tempo) for t in ticks(given) if t.time_s > 13)
 
 
+def test_music_that_ends_with_the_command_leaves_silence() -> None:
+    for heard, state in (([], "silent"), ([(10.1, False)], "lost")):
+        clock = BeatClock(LOOKAHEAD_S)
+        run(beats(120, 1.0, 10), 10, clock=clock)
+        clock.retune(10.0, level_chosen=True)
+        assert states(run([], 20, silences=heard, clock=clock)) == ["holding", state]
+
+
 def test_only_the_first_beat_after_the_range_sets_the_level_at_once() -> None:
     clock = BeatClock(LOOKAHEAD_S)
     run(beats(120, 1.0, 8), 8, clock=clock)

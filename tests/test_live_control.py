@@ -161,6 +161,7 @@ def test_commands() -> None:
     assert parse(" meter  3 ") == Command("meter", (3.0,))
     assert parse("meter 0") == Command("meter", (0.0,))  # as the tracker hears it
     assert parse("tempo 80 160") == Command("tempo", (80.0, 160.0))
+    assert parse("delay midi://A  B:1 7 ") == Command("delay", (7.0,), "midi://A  B:1")
     assert parse("tempo auto") == parse("tempo 0 0") == Command("tempo", AUTO)
     assert parse("tempo keep") == Command("tempo")
     assert parse("nudge -5") == Command("nudge", (-5.0,))

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import itertools
 import math
 import random
+import shutil
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -333,8 +338,13 @@ def test_keep_and_nudge_by_button_and_key(tab: Tab, server: Server) -> None:
     server.send(status(time.monotonic(), tempo_range=(55.0, 215.0)))
     tab.click("#keep")
     until(lambda: len(server.commands) == 1)
-    server.send(status(time.monotonic(), tempo_range=(85.0, 170.0), range_chosen=True))
+    server.send(status(time.monotonic(), tempo_bpm=None))
+    tab.wait("document.querySelector('#keep').disabled")
+    server.send(
+        status(time.monotonic(), tempo_bpm=None, tempo_range=(85.0, 170.0), range_chosen=True)
+    )
     tab.wait("document.querySelector('#keep').ariaPressed === 'true'")
+    assert not tab.evaluate("document.querySelector('#keep').disabled")
     tab.click("#keep")
     tab.click("[data-command='nudge -5']")
     tab.click("[data-command='nudge 5']")
@@ -383,6 +393,62 @@ def test_says_that_the_connection_is_lost_and_finds_it_again(tab: Tab) -> None:
         with Band(server, lambda: 0.1):
             tab.wait("document.querySelectorAll('#dots .on').length === 1")
         assert tab.evaluate("document.querySelector('#banner').hidden")
+
+
+@pytest.fixture
+def tls_proxy(tmp_path: Path) -> Iterator[Callable[[int], int]]:
+    """Return what starts a TLS proxy before a port and returns its own port."""
+    if shutil.which("openssl") is None:
+        pytest.skip("openssl is not installed")
+    key, certificate = tmp_path / "key.pem", tmp_path / "certificate.pem"
+    subprocess.run(
+        ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj",
+         "/CN=lights.localhost", "-keyout", str(key), "-out", str(certificate)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key)
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever, daemon=True)
+    thread.start()
+
+    async def pump(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(OSError, ssl.SSLError):
+            while data := await reader.read(65536):
+                writer.write(data)
+                await writer.drain()
+        with contextlib.suppress(OSError, ssl.SSLError):
+            writer.close()
+
+    async def serve(port: int) -> int:
+        async def both(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            inner = await asyncio.open_connection("127.0.0.1", port)
+            await asyncio.gather(pump(reader, inner[1]), pump(inner[0], writer))
+
+        proxy = await asyncio.start_server(both, "127.0.0.1", 0, ssl=context)
+        found: int = proxy.sockets[0].getsockname()[1]
+        return found
+
+    yield lambda port: asyncio.run_coroutine_threadsafe(serve(port), loop).result(10)
+    loop.call_soon_threadsafe(loop.stop)
+    thread.join(5)
+
+
+def test_behind_a_tls_proxy_it_connects_and_steers(
+    tab: Tab, tls_proxy: Callable[[int], int]
+) -> None:
+    with running("127.0.0.1", "a-token-of-tests") as server:
+        tab.call("Security.setIgnoreCertificateErrors", ignore=True)
+        try:
+            port = tls_proxy(server.port)
+            tab.open(f"https://lights.localhost:{port}/?token=a-token-of-tests")
+            tab.wait("document.querySelector('#link').textContent === 'connected'")
+            assert tab.evaluate("socket.url").startswith("wss://lights.localhost")
+            tab.key("d", "KeyD", 68)
+            until(lambda: [c.kind for c, _ in server.commands] == ["double"])
+            assert not tab.problems
+        finally:
+            tab.call("Security.setIgnoreCertificateErrors", ignore=False)
 
 
 # How it looks

@@ -51,7 +51,7 @@ def parse(text: str) -> Command:
         raise ConfigError(f"There is no command {kind[:20]!a};{hint}")
     usage = KINDS[kind].split()
     if kind == "delay" and len(words) > 2:  # names of MIDI ports have spaces
-        words = [" ".join(words[:-1]), words[-1]]
+        words = text.split(None, 1)[1].rsplit(None, 1)
     if kind == "tempo" and words in (["keep"], ["auto"]):
         return Command(kind, AUTO if words == ["auto"] else ())
     if len(words) != len(usage):

@@ -121,7 +121,7 @@ class BeatClock:
         ``level_chosen``: the range itself says how many beats are wanted, so forget the factor.
         """
         self.event(StateChange(TrackerState.LOST, now_s, 0.0))
-        self._retuned = True
+        self._retuned = self._silent = True  # silent until the tracker says that it hears something
         self.factor = 1.0 if level_chosen else self.factor
 
     def restart(self, time_s: float) -> None:

@@ -122,7 +122,7 @@ function clearStatus() {
   $("clipping").hidden = true;
   $("health").textContent = "–";
   $("outputs").replaceChildren();
-  showChoices({ factor: 1, meter: 0, tempo_range: null, range_chosen: false });
+  showChoices({ factor: 1, meter: 0, tempo_range: null, range_chosen: false, tempo_bpm: null });
 }
 
 const COLUMNS = ["state", "sent", "late", "dropped", "reconnects"];

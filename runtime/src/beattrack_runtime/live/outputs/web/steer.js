@@ -58,6 +58,7 @@ function showChoices(status) {
   const meter = $("meter");
   if (document.activeElement !== meter) meter.value = String(status.meter);
   showRange(status.tempo_range, status.range_chosen);
+  $("keep").disabled = status.tempo_bpm === null && !status.range_chosen; // nothing to keep
 }
 
 function showRange(bpm, chosen) {
