@@ -6,6 +6,7 @@ import contextlib
 import json
 import logging
 import os
+import signal
 from dataclasses import dataclass
 from enum import Enum
 from pathlib import Path
@@ -114,12 +115,23 @@ class Job:
         self._request = request
         self._show: Show | None = None
         self._stop: StopRequest = StopRequest()
-        self._terminal: Terminal = Terminal()
+        self._terminal: Terminal = Terminal(waits=not _is_live(request))
         self._format: Formatter | None = FORMATS.get(request.format.value)
         log_to(self._terminal)
 
     def run(self) -> int:
         """Track everything and return the exit code."""
+        try:
+            code = self._run_all()
+        finally:
+            self._terminal.close()
+        try:
+            self._terminal.check()
+        except BrokenPipeError:
+            return self._stop.exit_code or 128 + signal.SIGPIPE
+        return code
+
+    def _run_all(self) -> int:
         from beattrack_runtime.plan import make_plans
         from beattrack_runtime.session import load_model
 
@@ -238,6 +250,12 @@ def _check(request: Request) -> None:
         raise MisuseError("--control steers live outputs: give one, as --output osc://HOST:PORT.")
     if request.model is not None and not request.model.is_file():
         raise MisuseError(f"There is no model file '{request.model}'.")
+
+
+def _is_live(request: Request) -> bool:
+    """Whether sound or outputs go by the clock, so that nothing may wait for a reader."""
+    live = request.live
+    return request.realtime or live.mic or live.listen is not None or bool(request.show.outputs)
 
 
 def _open_live(live: LiveInput) -> Source:

@@ -7,12 +7,14 @@ import logging
 import math
 import os
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
 from beattrack.events import Beat, Event, TrackerState
 from beattrack_runtime.errors import printable
 from beattrack_runtime.stats import clock
+from beattrack_runtime.streams import CLOSE_S, Stream
 
 if TYPE_CHECKING:
     from beattrack_runtime.live.health import Health
@@ -22,16 +24,23 @@ if TYPE_CHECKING:
 _REFRESH_S = 1 / 25
 _FLASH_S = 0.12  # how long the lamp stays lit after a beat
 _BAR_CELLS = 10
+_LAST_S = 0.1  # that stderr has for its end, whatever stdout took
 
 
 class Terminal:
     """Prints lines; where stderr is a terminal, keeps a live line below them.
 
-    Lines reach stdout at once, so that whoever reads them from a pipe is not late.
+    Lines reach stdout at once, so that whoever reads them from a pipe is not late. A reader that
+    does not read is waited for, or, where ``waits`` is no, costs nobody but itself anything.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waits: bool = True) -> None:
         """Look what stdout and stderr are."""
+        self._out, self._err = Stream(sys.stdout), Stream(sys.stderr)
+        if not waits:
+            self._out.free()
+            self._err.free(self._out)
+        self._lock = threading.Lock()  # the live line and notes of other threads share a console
         self._live: Any = None
         self._console: Any = None
         self._shown_s = 0.0  # monotonic time of the last refresh
@@ -40,24 +49,47 @@ class Terminal:
         if _is_terminal(sys.stderr):
             from rich.console import Console  # 0.1 s that a pipe need not wait for
 
-            self._console = Console(stderr=True, highlight=False)
+            self._console = Console(file=cast("IO[str]", self._err), highlight=False)
 
     def line(self, text: str) -> None:
-        """Print one event's line on stdout. Raises BrokenPipeError when nobody reads it."""
+        """Print one event's line on stdout. Raises OSError as `check` does."""
         if self._live is not None and _is_terminal(sys.stdout):
             # The same screen: rich moves the live line out of the way.
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._print(text)
             return
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        self.check()
+        self._out.write(text + "\n")
+
+    def check(self) -> None:
+        """Raise BrokenPipeError when nobody reads stdout any more, or why it cannot be written."""
+        if self._out.error is not None:
+            raise self._out.error
 
     def note(self, text: str) -> None:
         """Print one line on stderr."""
         text = printable(text)
         if self._console is not None:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._print(text)
         else:
-            print(text, file=sys.stderr, flush=True)
+            self._err.write(text + "\n")
+
+    def _print(self, text: str) -> None:
+        with self._lock:
+            self._console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Write what still waits; for a reader that is stuck it waits a second at most."""
+        end_s = time.monotonic() + CLOSE_S
+        self._out.drain(end_s)
+        for stream, name in ((self._out, "stdout"), (self._err, "stderr")):
+            if stream.lost:
+                lines = "1 line" if stream.lost == 1 else f"{stream.lost} lines"
+                self.note(f"beattrack: warning: {name} was not read: {lines} are missing.")
+        if not self._err.drain(max(end_s, time.monotonic() + _LAST_S)):
+            # The last words of the program would wait for ever.
+            sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+        self._out.end()
+        self._err.end()
 
     def start(self) -> None:
         """Begin a stream: show the live line, if there is a terminal."""
@@ -75,7 +107,8 @@ class Terminal:
     def stop(self) -> None:
         """End the stream: remove the live line."""
         if self._live is not None:
-            self._live.stop()
+            with self._lock:
+                self._live.stop()
             self._live = None
 
     def event(self, event: Event) -> None:
@@ -84,7 +117,8 @@ class Terminal:
             self._beat = event
 
     def update(self, source: Source, tracker: LiveTracker, health: Health) -> None:
-        """Refresh the live line, at most 25 times a second."""
+        """Refresh the live line, at most 25 times a second. Raises OSError as `check` does."""
+        self.check()
         if self._live is None:
             return
         self._peak = max(self._peak, health.peak)
@@ -92,7 +126,13 @@ class Terminal:
         if now - self._shown_s < _REFRESH_S:
             return
         self._shown_s = now
-        self._live.update(self._status(source, tracker, health), refresh=True)
+        status = self._status(source, tracker, health)
+        with self._lock:
+            self._err.latest = True
+            try:
+                self._live.update(status, refresh=True)
+            finally:
+                self._err.latest = False
         self._peak = 0.0
 
     def _status(self, source: Source, tracker: LiveTracker, health: Health) -> Any:
