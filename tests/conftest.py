@@ -10,8 +10,9 @@ import pytest
 # Sound servers, sockets, browsers and the moments at which things happen: a machine that does other
 # work for a moment makes such a test late. It has two more tries; a fault fails in all three.
 BY_THE_CLOCK = frozenset(
-    "test_calibrate test_live_control test_live_delivery test_live_doctor test_live_outputs "
-    "test_live_show test_mic test_pace test_page test_pcm test_web".split()
+    "test_calibrate test_live_control test_live_delivery test_live_doctor test_live_jsonl "
+    "test_live_outputs test_live_show test_mic test_pace test_page test_pcm test_streams "
+    "test_web".split()
 )
 
 

@@ -2,81 +2,31 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
 import json
 import os
 import pty
 import signal
-import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
-import soundfile
 
 from audio_tools import FLUX_COMMAND
 from beattrack_runtime import streams
 from beattrack_runtime.streams import Stream
 from beattrack_runtime.terminal import Terminal
-from flux_model import drum_loop
-
-RATE = 44100
-SONG_S = 8
+from pipes_and_beats import SONG_S, full_pipe, on_time, osc_beats, write_song
 
 
 @pytest.fixture(scope="module")
 def song(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Eight seconds of drums at 120 bpm."""
-    path = tmp_path_factory.mktemp("song") / "song.wav"
-    soundfile.write(path, np.clip(drum_loop(SONG_S, 120, RATE, 0.25)[0] / 2, -1, 1), RATE)
-    return path
-
-
-def full_pipe() -> tuple[int, int]:
-    """A pipe of one page that takes nothing more."""
-    read, write = os.pipe()
-    fcntl.fcntl(write, fcntl.F_SETPIPE_SZ, 4096)
-    os.write(write, b"#" * 4095 + b"\n")
-    return read, write
-
-
-@contextlib.contextmanager
-def osc_beats() -> Iterator[tuple[int, list[float]]]:
-    """Receive OSC: (port, when beats came)."""
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as receiver:
-        receiver.bind(("127.0.0.1", 0))
-        receiver.settimeout(0.1)
-        found: list[float] = []
-        ended = threading.Event()
-
-        def run() -> None:
-            while not ended.is_set():
-                with contextlib.suppress(TimeoutError):
-                    if receiver.recv(1024).startswith(b"/beattrack/beat"):
-                        found.append(time.monotonic())
-
-        thread = threading.Thread(target=run)
-        thread.start()
-        try:
-            yield receiver.getsockname()[1], found
-        finally:
-            ended.set()
-            thread.join()
+    return write_song(tmp_path_factory.mktemp("song"))
 
 
 def command(song: Path, *options: object) -> list[str]:
     return [sys.executable, "-c", FLUX_COMMAND, "--file", str(song), *map(str, options)]
-
-
-def on_time(beats: list[float]) -> None:
-    assert len(beats) > 9
-    assert np.diff(beats).max() < 0.65  # at 120 bpm
 
 
 # The command
@@ -99,6 +49,15 @@ def test_a_reader_that_hangs_stops_nothing_else(song: Path, stuck: str) -> None:
     if stuck == "stdout":
         assert process.stderr is not None
         assert b"stdout was not read: " in process.stderr.read()
+    os.close(read)
+    os.close(write)
+
+
+def test_a_failure_that_nobody_reads_of_still_ends(song: Path) -> None:
+    read, write = full_pipe()
+    options = ["--output", "osc://127.0.0.1:9", "--control", "osc://nosuch.invalid:1"]
+    process = subprocess.Popen(command(song, "--realtime", *options), stderr=write)
+    assert process.wait(10) == 1
     os.close(read)
     os.close(write)
 

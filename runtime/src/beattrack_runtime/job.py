@@ -40,16 +40,29 @@ class Format(str, Enum):
     none = "none"
 
 
-def read_format(names: list[str]) -> Format:
-    """Return how stdout is written; text if nothing else was asked. Raises MisuseError."""
+def read_format(names: list[str], taken: bool = False) -> Format:
+    """Return how stdout is written.
+
+    Args:
+        names: what the user asked for; nothing means text.
+        taken: a live output writes to stdout: nothing else can.
+
+    Raises:
+        MisuseError: there is no such format, or more than one for stdout.
+    """
     if len(set(names)) > 1:
         raise MisuseError(f"--output {names[0]} and {names[1]}: stdout takes one of them.")
-    name = names[0] if names else Format.text.value
+    name = names[0] if names else (Format.none if taken else Format.text).value
     known = [form.value for form in Format]
     if name not in known:
         raise MisuseError(
             f"--output '{name}' is not possible: it is {', '.join(known)}, or an address such as "
             "osc://127.0.0.1:9000."
+        )
+    if taken and name != Format.none.value:
+        raise MisuseError(
+            f"--output {name} and jsonl://: stdout takes one of them; jsonl:///PATH writes to a "
+            "file or a pipe."
         )
     return Format(name)
 
@@ -116,6 +129,8 @@ class Job:
         self._show: Show | None = None
         self._stop: StopRequest = StopRequest()
         self._terminal: Terminal = Terminal(waits=not _is_live(request))
+        if any(spec.on_stdout for spec in request.show.outputs):
+            self._terminal.lend(only=len(request.show.outputs) == 1)
         self._format: Formatter | None = FORMATS.get(request.format.value)
         log_to(self._terminal)
 
@@ -137,7 +152,7 @@ class Job:
 
         request = self._request
         self._stop.install()
-        inputs = [*request.files, *([request.model] if request.model else [])]
+        inputs = _inputs(request)
         stems = [path.stem for path in request.files] or [_STEMS[request.live.kind]]
         plans = make_plans(stems, request.wanted, inputs)
         model = load_model(request.model)
@@ -246,10 +261,19 @@ def _check(request: Request) -> None:
         raise MisuseError(
             f"--output {show.outputs[0].text} is live: give --realtime with --file, or --mic."
         )
+    for spec in show.outputs:
+        path = spec.place if spec.scheme == "jsonl" else ""
+        if os.path.exists(path) and any(p.exists() and p.samefile(path) for p in _inputs(request)):
+            raise MisuseError(f"--output {spec.text} would write into an input.")
     if show.control is not None and not show.outputs:
         raise MisuseError("--control steers live outputs: give one, as --output osc://HOST:PORT.")
     if request.model is not None and not request.model.is_file():
         raise MisuseError(f"There is no model file '{request.model}'.")
+
+
+def _inputs(request: Request) -> list[Path]:
+    """Return the files that must not be written to; some may not exist."""
+    return [*request.files, *([request.model] if request.model else [])]
 
 
 def _is_live(request: Request) -> bool:

@@ -60,6 +60,13 @@ class Stream:
         """Whether it is a terminal."""
         return self._file.isatty()
 
+    @property
+    def unread(self) -> bool:
+        """Whether it is a pipe whose reader has gone, as far as can be told."""
+        if self._descriptor < 0 or not hasattr(select, "poll"):
+            return False
+        return bool(_poll(self._descriptor, 0, 0.0) & (select.POLLERR | select.POLLHUP))
+
     def write(self, text: str) -> int:
         """Write whole lines. Raises OSError where a write waits; else see `error`."""
         if self._lane is None:
@@ -86,6 +93,12 @@ class Stream:
         What is not is lost.
         """
         return self._lane is None or self._lane.drain(until_s)
+
+    def takes(self, until_s: float) -> bool:
+        """Whether it takes more, if need be after waiting till then, monotonic."""
+        if self._lane is None or not hasattr(select, "poll"):
+            return True
+        return _poll(self._descriptor, select.POLLOUT, until_s - time.monotonic()) != 0
 
     def end(self) -> None:
         """Take nothing more."""
@@ -151,6 +164,13 @@ class Lane:
                     self._changed.wait()
                 self._writing, data, _ = self._waiting.popleft()
             self._writing.write_now(data)
+
+
+def _poll(descriptor: int, wanted: int, seconds: float) -> int:
+    """Return the events of a descriptor; wait for those wanted so long at most."""
+    look = select.poll()
+    look.register(descriptor, wanted)
+    return sum(found for _, found in look.poll(max(0.0, seconds) * 1000))
 
 
 def write_all(descriptor: int, data: bytes) -> None:

@@ -40,6 +40,7 @@ class Terminal:
         if not waits:
             self._out.free()
             self._err.free(self._out)
+        self._needed = False  # whether stdout must have a reader, although we do not write there
         self._lock = threading.Lock()  # the live line and notes of other threads share a console
         self._live: Any = None
         self._console: Any = None
@@ -50,6 +51,15 @@ class Terminal:
             from rich.console import Console  # 0.1 s that a pipe need not wait for
 
             self._console = Console(file=cast("IO[str]", self._err), highlight=False)
+
+    def lend(self, only: bool) -> None:
+        """Leave stdout to a live output; ``only``: without its reader the program has no purpose.
+
+        Where it shares a screen with us there is no live line: they would tear each other.
+        """
+        self._needed = only
+        if _is_terminal(sys.stdout):
+            self._console = None
 
     def line(self, text: str) -> None:
         """Print one event's line on stdout. Raises OSError as `check` does."""
@@ -64,6 +74,8 @@ class Terminal:
         """Raise BrokenPipeError when nobody reads stdout any more, or why it cannot be written."""
         if self._out.error is not None:
             raise self._out.error
+        if self._needed and self._out.unread:
+            raise BrokenPipeError
 
     def note(self, text: str) -> None:
         """Print one line on stderr."""
@@ -85,7 +97,8 @@ class Terminal:
             if stream.lost:
                 lines = "1 line" if stream.lost == 1 else f"{stream.lost} lines"
                 self.note(f"beattrack: warning: {name} was not read: {lines} are missing.")
-        if not self._err.drain(max(end_s, time.monotonic() + _LAST_S)):
+        end_s = max(end_s, time.monotonic() + _LAST_S)
+        if not self._err.drain(end_s) or not self._err.takes(end_s):
             # The last words of the program would wait for ever.
             sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
         self._out.end()
