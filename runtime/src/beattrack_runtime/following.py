@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from beattrack.events import Event, StateChange
+from beattrack.events import Beat, Event, StateChange
 from beattrack_runtime.errors import OutputError, SourceError
 from beattrack_runtime.live.health import Health
 from beattrack_runtime.outputs import Output
@@ -19,6 +19,7 @@ from beattrack_runtime.session import LiveTracker
 from beattrack_runtime.sources import Source, paced
 from beattrack_runtime.stats import Summary
 from beattrack_runtime.terminal import Terminal
+from beattrack_runtime.view import View, tracker_view
 
 if TYPE_CHECKING:
     from beattrack_runtime.live.show import Show
@@ -144,6 +145,7 @@ class _Stream:
         self._terminal = terminal
         self._format = formatter
         self._show = show
+        self._last: Beat | None = None
         self.complete = True  # whether no output has failed
         self.summary = Summary(source.name)
         self.began_s = time.monotonic()
@@ -171,7 +173,7 @@ class _Stream:
                 if self._show is not None:
                     self._show.step(block, events, came_s)
                 self._deliver(events)
-                self._terminal.update(source, tracker, health)
+                self._terminal.update(source, self._view(), health)
             self._deliver(tracker.flush())
         finally:
             if self._show is not None:
@@ -179,6 +181,9 @@ class _Stream:
             self.summary.audio_s = tracker.time_s
             self.summary.overruns = source.overruns
             self.summary.bad_samples = tracker.bad_samples
+
+    def _view(self) -> View:
+        return tracker_view(self._tracker, self._last) if self._show is None else self._show.view()
 
     def _frame(self, time_s: float, beat: float, downbeat: float) -> None:
         for output in self._outputs:
@@ -210,7 +215,7 @@ class _Stream:
             for output in list(self._outputs):
                 with self._guarded(output):
                     output.event(event)
-            self._terminal.event(event)
+            self._last = event if isinstance(event, Beat) else self._last
             line = self._format(event) if self._format is not None else None
             if line is not None:
                 self._terminal.line(line)

@@ -21,7 +21,9 @@ from beattrack_runtime.live.clock.loop import BeatClock
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.controls import Command, CommandQueue
 from beattrack_runtime.live.delivery import Delivery, Output, Status
+from beattrack_runtime.live.telling import Pulse, outcome, settings
 from beattrack_runtime.live.walltime import StreamTime
+from beattrack_runtime.view import View
 
 if TYPE_CHECKING:
     from beattrack_runtime.live.health import Health
@@ -67,6 +69,7 @@ class Show:
         self._controls: list[Control] = []
         self._clock = BeatClock(self._lookahead_s())
         self._time = StreamTime()
+        self._pulse = Pulse()
         self._tracker: LiveTracker | None = None
         self._source: Source | None = None
         self._health: Health | None = None
@@ -94,8 +97,14 @@ class Show:
         """Begin a stream; ``tracker`` must be new or reset, ``health`` is kept by the caller."""
         self._clock = BeatClock(self._lookahead_s(), self._clock)
         self._time = StreamTime()
+        self._pulse = Pulse()
         self._source, self._tracker, self._health = source, tracker, health
         tracker.on_silence = lambda time_s, silent: self._silences.append((time_s, silent))
+
+    def view(self) -> View:
+        """Return the clock's pulse as it is now, for the terminal; within a stream."""
+        assert self._tracker is not None
+        return self._pulse.view(self._clock, self._tracker.time_s)
 
     def frame(self, time_s: float, beat: float, downbeat: float) -> None:
         """Take the activations of a frame, for the page."""
@@ -134,6 +143,7 @@ class Show:
     def _command(self, command: Command, time_s: float, now_s: float) -> None:
         """Carry out what the user asked for at ``time_s``."""
         assert self._tracker is not None
+        before = settings(self._clock)
         try:
             if command.kind == "delay":
                 self._set_delay(command.output, command.numbers[0])
@@ -150,6 +160,8 @@ class Show:
                 self._clock.command(command, time_s)
         except ConfigError as error:
             _log.warning("%s", error)
+        else:
+            _log.info("%s", outcome(command, before, self._clock))
 
     def _set_delay(self, name: str, delay_ms: float) -> None:
         for delivery in self.deliveries:
@@ -161,6 +173,7 @@ class Show:
 
     def _pass_on(self, given: Sequence[Tick | ClockStateChange]) -> None:
         for what in given:
+            self._pulse.given(what)
             at_s = self._time.wall(what.time_s)
             if at_s is not None:
                 self._put(what, at_s)
