@@ -103,6 +103,7 @@ def test_a_song_as_if_live_drives_and_is_steered(
     assert kinds[-1] == "stop"
     assert f"os2l://127.0.0.1:{nobody}: Connection refused; it is tried again." in err
     assert f"osc://127.0.0.1:{port}: {len(beats) + len(said)} sent" in err
+    assert "\nbeattrack: double: " in err
 
 
 @pytest.mark.parametrize(

@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING
 from beattrack.events import Beat, Event, StateChange
 from beattrack_runtime.errors import OutputError, SourceError
 from beattrack_runtime.live.health import Health
+from beattrack_runtime.live.journal import Journal
 from beattrack_runtime.outputs import Output
 from beattrack_runtime.outputs.lines import Formatter
 from beattrack_runtime.session import LiveTracker
-from beattrack_runtime.sources import Source, paced
+from beattrack_runtime.sources import FileSource, Source, paced
 from beattrack_runtime.stats import Summary
 from beattrack_runtime.terminal import Terminal
 from beattrack_runtime.view import View, tracker_view
@@ -154,6 +155,7 @@ class _Stream:
         """Push every block, then what the tracker holds back."""
         source, tracker = self._source, self._tracker
         health = Health(source)
+        journal = Journal(source, health, time.monotonic()) if self._quiet(realtime) else None
         tracker.on_frame = self._frame
         if self._show is not None:
             self._show.begin(source, tracker, health)
@@ -174,6 +176,8 @@ class _Stream:
                     self._show.step(block, events, came_s)
                 self._deliver(events)
                 self._terminal.update(source, self._view(), health)
+                if journal is not None:
+                    journal.update(came_s)
             self._deliver(tracker.flush())
         finally:
             if self._show is not None:
@@ -181,6 +185,11 @@ class _Stream:
             self.summary.audio_s = tracker.time_s
             self.summary.overruns = source.overruns
             self.summary.bad_samples = tracker.bad_samples
+
+    def _quiet(self, realtime: bool) -> bool:
+        """Whether it is live and no terminal shows how it does."""
+        live = realtime or self._show is not None or not isinstance(self._source, FileSource)
+        return live and not self._terminal.has_live_line
 
     def _view(self) -> View:
         return tracker_view(self._tracker, self._last) if self._show is None else self._show.view()

@@ -51,6 +51,11 @@ class Terminal:
 
             self._console = Console(file=cast("IO[str]", self._err), highlight=False)
 
+    @property
+    def has_live_line(self) -> bool:
+        """Whether a person sees how things are."""
+        return self._console is not None
+
     def lend(self, only: bool) -> None:
         """Leave stdout to a live output; ``only``: without its reader the program has no purpose.
 
