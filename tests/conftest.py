@@ -28,6 +28,8 @@ def _log_as_it_was() -> Iterator[None]:
     """Give the log back: the command, when run within a test, sends it to the terminal."""
     log = logging.getLogger("beattrack")
     handlers, level, propagate = log.handlers[:], log.level, log.propagate
+    last = logging.lastResort
     yield
+    logging.lastResort = last
     log.handlers, log.propagate = handlers, propagate
     log.setLevel(level)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
@@ -51,6 +52,50 @@ def test_a_reader_that_hangs_stops_nothing_else(song: Path, stuck: str) -> None:
         assert b"stdout was not read: " in process.stderr.read()
     os.close(read)
     os.close(write)
+
+
+@pytest.mark.parametrize("speed", [[], ["--realtime"]])
+def test_a_named_pipe_is_waited_for_unless_it_is_live(
+    song: Path, tmp_path: Path, speed: list[str]
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    plain = subprocess.run(command(song, "--output", "beats"), capture_output=True, check=True)
+    read = os.open(fifo, os.O_RDWR)
+    fcntl.fcntl(read, fcntl.F_SETPIPE_SZ, 4096)
+    os.write(read, b"#" * 4095 + b"\n")
+    process = subprocess.Popen(
+        command(song, *speed, "--beats", fifo), stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stderr is not None
+    if speed:
+        assert process.wait(SONG_S + 10) == 1
+        out, err = process.communicate()
+        assert len(out.splitlines()) == len(plain.stdout.splitlines())
+        assert f"'{fifo}' was not read: some lines are missing.".encode() in err
+    else:
+        with pytest.raises(subprocess.TimeoutExpired):
+            process.wait(5)
+        got = b""
+        while len(got) < 4096 + len(plain.stdout):
+            got += os.read(read, 4096)
+        assert got[4096:] == plain.stdout
+        process.communicate(timeout=10)
+        assert process.returncode == 0
+    os.close(read)
+
+
+def test_warnings_of_libraries_go_the_same_way() -> None:
+    code = """
+import logging
+from beattrack_runtime.job import log_to
+from beattrack_runtime.terminal import Terminal
+log_to(Terminal())
+logging.getLogger("library").info("nothing")
+logging.getLogger("library").warning("a warning")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stderr == "beattrack: warning: a warning\n"
 
 
 def test_a_failure_that_nobody_reads_of_still_ends(song: Path) -> None:
@@ -163,6 +208,9 @@ def test_the_oldest_goes_and_is_counted(monkeypatch: pytest.MonkeyPatch) -> None
         assert reader.readline() == b"after\n"
         assert stream.drain(time.monotonic() + 5)
         stream.end()
+        stream.write("too late\n")
+        file.close()
+        assert reader.read() == b""  # nobody holds it open
 
 
 def test_of_the_live_line_the_newest_is_enough() -> None:

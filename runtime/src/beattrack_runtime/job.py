@@ -110,6 +110,9 @@ def log_to(terminal: Terminal) -> None:
     from beattrack_runtime.terminal import NoteHandler
 
     _log.handlers = [NoteHandler(terminal)]
+    # Libraries' own warnings, which else go to stderr past the live line and wait for its reader.
+    logging.lastResort = NoteHandler(terminal)
+    logging.lastResort.setLevel(logging.WARNING)
     _log.setLevel(logging.DEBUG if os.environ.get("BEATTRACK_DEBUG") else logging.INFO)
     _log.propagate = False
 
@@ -217,7 +220,7 @@ class Job:
 
         decoder = self._request.show.decoder(model.decoder)
         tracker = LiveTracker(model, source.sample_rate, decoder)
-        outputs = _open_outputs(plan, source)
+        outputs = _open_outputs(plan, source, waits=not _is_live(self._request))
         return follow(
             source, tracker, outputs, self._terminal, self._format, self._stop,
             self._request.realtime, self._show,
@@ -305,8 +308,11 @@ def _open_live(live: LiveInput) -> Source:
     return TcpSource(live.listen, form, live.channel)
 
 
-def _open_outputs(plan: Plan, source: Source) -> list[Output]:
-    """Open a stream's results; if one cannot be, none is left behind. Raises OutputError."""
+def _open_outputs(plan: Plan, source: Source, waits: bool) -> list[Output]:
+    """Open a stream's results; if one cannot be, none is left behind.
+
+    ``waits``: for those who read pipes. Raises OutputError.
+    """
     from beattrack_runtime.outputs.click import ClickOutput
     from beattrack_runtime.outputs.lines import LineOutput, beats_line, jsonl_line
     from beattrack_runtime.outputs.plot import PlotOutput
@@ -320,7 +326,8 @@ def _open_outputs(plan: Plan, source: Source) -> list[Output]:
             elif kind == "plot":
                 outputs.append(PlotOutput(path, source.name, rate, length))
             else:
-                outputs.append(LineOutput(path, beats_line if kind == "beats" else jsonl_line))
+                line = beats_line if kind == "beats" else jsonl_line
+                outputs.append(LineOutput(path, line, waits))
     except BeattrackError:
         for output in outputs:
             output.abandon()

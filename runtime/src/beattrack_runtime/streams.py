@@ -96,14 +96,18 @@ class Stream:
 
     def takes(self, until_s: float) -> bool:
         """Whether it takes more, if need be after waiting till then, monotonic."""
-        if self._lane is None or not hasattr(select, "poll"):
+        if self._descriptor < 0 or not hasattr(select, "poll"):
             return True
         return _poll(self._descriptor, select.POLLOUT, until_s - time.monotonic()) != 0
 
     def end(self) -> None:
-        """Take nothing more."""
-        if self._lane is not None:
-            self._lane.end()
+        """Take nothing more, and let go of it unless it is stuck."""
+        if self._lane is None or self._descriptor < 0:
+            return
+        if self._lane.drain(time.monotonic()):
+            os.close(self._descriptor)
+            self._descriptor = -1
+        self._lane.end()
 
 
 class Lane:
