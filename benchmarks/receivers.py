@@ -1,6 +1,6 @@
 """Receivers of the live outputs, each with its protocol's own library, in a process of its own.
 
-    python benchmarks/receivers.py osc|midi|jack|link|serial|os2l|web [ADDRESS]
+    python benchmarks/receivers.py osc|midi|jack|synth|link|serial|os2l|web [ADDRESS]
 
 Prints a line of JSON when it is ready and one for each thing received, with ``at``, the moment by
 ``time.monotonic()``, which all processes of a machine share. Ends when stdin is closed.
@@ -72,6 +72,19 @@ def jack(name: str) -> None:
             receiver.open_port(found[0])
             say(connected=name)
         time.sleep(0.05)
+
+
+def synth(name: str) -> None:
+    """A program with a MIDI port of its own, which others connect to, through JACK."""
+    import mido
+    import rtmidi
+
+    receiver = rtmidi.MidiIn(rtmidi.API_UNIX_JACK, name=name)
+    receiver.ignore_types(timing=False)
+    receiver.set_callback(lambda event, _: _midi_message(mido.Message.from_bytes(event[0])))
+    receiver.open_virtual_port("in")
+    say(ready=name)
+    threading.Event().wait()
 
 
 def link(_: str) -> None:
@@ -168,7 +181,7 @@ def web(port: str) -> None:
 
 def main() -> None:
     """Run the receiver that the command line names."""
-    known = {f.__name__: f for f in (osc, midi, jack, link, serial, os2l, web)}
+    known = {f.__name__: f for f in (osc, midi, jack, synth, link, serial, os2l, web)}
     kind, address = (*sys.argv[1:], "0")[:2]
     if kind not in known:
         sys.exit(f"error: no receiver '{kind}': known are {', '.join(known)}")

@@ -3,8 +3,8 @@
 Two parts, each with the command `beattrack` in a process of its own, fed from here:
 
 - fast: hours of raw PCM on stdin, as fast as it goes; songs, silence, noise, changes of tempo.
-- live: minutes in real time over TCP, in odd pieces, with reconnections; an OSC and an OS2L
-  receiver, of which the latter dies and returns, and a port at which nobody listens.
+- live: minutes in real time over TCP, in odd pieces, with reconnections; an OSC receiver, another
+  one and an OS2L receiver that die and return, and a port at which nobody listens.
 
 ``python benchmarks/soak.py`` takes 2 hours of audio and 15 minutes; ``--short`` takes 10 minutes
 and one. It fails (exit code 1) when a bound is broken.
@@ -134,13 +134,14 @@ def free_port() -> int:
 def live(minutes: float) -> list[tuple[str, float, float]]:
     """Run a show in real time; return (what, value, bound) rows."""
     seconds = minutes * 60
-    osc = osc_port()
+    osc, osc_mortal = osc_port(), osc_port()
     pcm_port, os2l_port = free_port(), free_port()
     ended = threading.Event()
-    by_osc, by_os2l = Heard(), Heard()
+    by_osc, by_mortal, by_os2l = Heard(), Heard(), Heard()
     process = subprocess.Popen(
         [*COMMAND, "--listen", f"tcp://127.0.0.1:{pcm_port}", "--rate", str(RATE),
          "--output", "none", "--output", f"osc://127.0.0.1:{osc.getsockname()[1]}",
+         "--output", f"osc://127.0.0.1:{osc_mortal.getsockname()[1]}",
          "--output", f"os2l://127.0.0.1:{os2l_port}", "--output", "osc://127.0.0.1:9"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
@@ -152,6 +153,7 @@ def live(minutes: float) -> list[tuple[str, float, float]]:
             break
     threads = [
         threading.Thread(target=receive_osc, args=(osc, by_osc, ended)),
+        threading.Thread(target=receive_osc, args=(osc_mortal, by_mortal, ended, True)),
         threading.Thread(target=receive_os2l, args=(os2l_port, by_os2l, ended)),
         threading.Thread(target=lambda: said.extend(process.stderr or [])),
     ]
@@ -170,8 +172,8 @@ def live(minutes: float) -> list[tuple[str, float, float]]:
     ended.set()
     for thread in threads:
         thread.join()
-    osc.close()
     lost, doubled = by_osc.faults(begun)
+    lost_mortal, doubled_mortal = by_mortal.faults(begun)
     lost_os2l, doubled_os2l = by_os2l.faults(begun)
     print("".join(said[-6:]), end="")
     infinite = float("inf")
@@ -183,6 +185,10 @@ def live(minutes: float) -> list[tuple[str, float, float]]:
         ("live: OSC beats lost", lost, 0),
         ("live: OSC beats doubled", doubled, 0),
         ("live: OSC gaps, 95th percentile off, ms", by_osc.jitter_ms(begun), infinite),
+        ("live: deaths of another OSC receiver", len(by_mortal.dead), infinite),
+        ("live: its beats lost while it lived", lost_mortal, 0),
+        ("live: its beats doubled", doubled_mortal, 0),
+        ("live: its returns without being told the state", by_mortal.untold(ended_s), 0),
         ("live: OS2L deaths", len(by_os2l.dead), infinite),
         ("live: OS2L beats lost while it lived", lost_os2l, 0),
         ("live: OS2L beats doubled", doubled_os2l, 0),

@@ -1,6 +1,6 @@
 """Receivers of the soak: what each has heard, and how many beats it lost or had twice.
 
-They are threads beside the show, not the processes of receivers.py: one of them dies now and then.
+They are threads beside the show, not the processes of receivers.py: they die now and then.
 """
 
 from __future__ import annotations
@@ -18,7 +18,8 @@ from pythonosc.osc_message import OscMessage
 
 BPM = 120.0  # of the music that is sent
 SETTLE_S = 8.0  # before beats are counted
-DEAD_EVERY_S, DEAD_S = 20.0, 4.0  # the OS2L receiver
+DEAD_EVERY_S, DEAD_S = 20.0, 4.0
+TOLD_S = 1.0  # within which a receiver that has returned must know the state
 SO_TIMESTAMPNS = 35  # of Linux; Python has no name for it
 
 
@@ -49,6 +50,11 @@ class Heard:
             float(np.percentile(np.abs(gaps - 60 / BPM), 95) * 1e3) if len(gaps) else float("inf")
         )
 
+    def untold(self, ended: float) -> int:
+        """Return how often it came back and was not told the state at once."""
+        backs = [end for _, end in self.dead if end < ended - TOLD_S]
+        return sum(not any(b < at < b + TOLD_S for at, _ in self.states) for b in backs)
+
     def unlocked(self, begun: float, ended: float) -> int:
         """Return how often the show said, once settled, that it had no pulse."""
         return sum(
@@ -57,18 +63,32 @@ class Heard:
         )
 
 
-def osc_port() -> socket.socket:
+def osc_port(number: int = 0) -> socket.socket:
     """Return a socket for OSC; the system notes when each datagram arrives."""
     port = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-    port.bind(("127.0.0.1", 0))
+    port.bind(("127.0.0.1", number))
     port.settimeout(0.2)
     port.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
     return port
 
 
-def receive_osc(port: socket.socket, heard: Heard, ended: threading.Event) -> None:
-    """Collect beats and states from OSC, each with the moment at which the system had it."""
+def receive_osc(
+    port: socket.socket, heard: Heard, ended: threading.Event, mortal: bool = False
+) -> None:
+    """Collect beats and states from OSC, each with the moment at which the system had it.
+
+    One that is mortal closes its port now and then, and comes back to it.
+    """
+    number = port.getsockname()[1]
+    end = time.monotonic() + DEAD_EVERY_S
     while not ended.is_set():
+        if mortal and time.monotonic() > end:
+            port.close()
+            gone = time.monotonic()
+            ended.wait(DEAD_S)
+            port = osc_port(number)
+            heard.dead.append((gone, time.monotonic()))
+            end = time.monotonic() + DEAD_EVERY_S
         try:
             data, notes, _, _ = port.recvmsg(4096, 64)
         except TimeoutError:
@@ -79,6 +99,7 @@ def receive_osc(port: socket.socket, heard: Heard, ended: threading.Event) -> No
             heard.beats.append(at_s)
         elif message.address == "/beattrack/state":
             heard.states.append((at_s, message.params[0]))
+    port.close()
 
 
 def arrived_s(notes: list[tuple[int, int, bytes]]) -> float:

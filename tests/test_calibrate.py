@@ -202,3 +202,11 @@ def test_what_calibrate_cannot_do(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_how_it_is_said() -> None:
     assert str(Delay(0.04312, 0.00031, 11, 12)) == "43.1 +- 0.3 ms"
+
+
+def test_what_is_proposed_can_be_copied_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    calibrate._propose(parse_output("serial:///dev/ttyUSB0?delay=7&baud=9600"), -0.0316)
+    assert "--output 'serial:///dev/ttyUSB0?delay=-32&baud=9600'" in capsys.readouterr().out
+    calibrate._propose(parse_output("midi://My%20Synth?clock=no"), -0.4)
+    said = capsys.readouterr().out
+    assert "'midi://My%20Synth?delay=-250&clock=no'" in said and "(-400 ms would be right" in said

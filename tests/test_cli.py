@@ -260,7 +260,7 @@ def _sentence(capsys: pytest.CaptureFixture[str]) -> str:
         ([], "Give --file SONG or --mic"),
         (["--file", "{song}", "--mic"], "not both"),
         (["--file", "{song}", "--device", "1"], "--device belongs to --mic"),
-        (["--mic", "--realtime"], "--realtime belongs to --file"),
+        (["--mic", "--realtime"], "--realtime belongs to --file and --stdin"),
         (["--file", "{tmp}/nothing.wav"], "There is no file"),
         (["--file", "{tmp}"], "is a folder"),
         (["--file", "{song}", "--model", "{tmp}/nothing.onnx"], "There is no model file"),

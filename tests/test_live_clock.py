@@ -12,11 +12,12 @@ import pytest
 from beattrack.events import Beat, Event, StateChange, TrackerState
 from beattrack_runtime.live.clock.loop import (
     FLIP_AFTER_S,
+    FLIP_YOUNG_S,
     HOLD_S,
-    JUMP_AFTER,
     MAX_SLEW,
     BeatClock,
 )
+from beattrack_runtime.live.clock.strays import JUMP_AFTER
 from beattrack_runtime.live.clock.taps import TAPS
 from beattrack_runtime.live.clock.ticks import TICKS, ClockStateChange, Tick
 from beattrack_runtime.live.controls import parse
@@ -231,6 +232,54 @@ def test_a_flip_that_lasts_is_followed_without_a_break(level: float) -> None:
     assert np.diff(late) == pytest.approx(period)
 
 
+@pytest.mark.parametrize("level", [2.0, 0.5])
+@pytest.mark.parametrize(("lasted_s", "held_s"), [(0.5, FLIP_YOUNG_S), (3.0, 3.0), (9.0, 6.0)])
+def test_a_tempo_is_held_for_as_long_as_it_lasted(
+    level: float, lasted_s: float, held_s: float
+) -> None:
+    turn = 1.0 + lasted_s
+    tracked = [*beats(120, 1.0, turn - 0.1), *beats(120 * level, turn, 24)]
+    given = ticks(run(tracked, 24))
+    changed = next(t for t in given if t.tempo_bpm == pytest.approx(120 * level))
+    assert turn + held_s - 0.5 <= changed.time_s <= turn + held_s + 2.5
+    back = [*beats(120, 1.0, turn - 0.1), *beats(120 * level, turn, turn + held_s - 0.6)]
+    given = ticks(run([*back, *beats(120, turn + held_s - 0.5, 24)], 24))
+    assert all(t.tempo_bpm == pytest.approx(120) for t in given)
+
+
+@pytest.mark.parametrize(("before", "after"), [(174, 87), (87, 174), (120, 80), (90, 121)])
+def test_another_tempo_range_sets_the_level_with_the_next_beat(before: int, after: int) -> None:
+    clock = BeatClock(LOOKAHEAD_S)
+    given = run(beats(before, 1.0, 10), 10.0, clock=clock)
+    clock.retune(10.0, level_chosen=True)
+    back = [e for e in beats(after, 1.0, 24) if e.emitted_s > 12.0]
+    given += run(back, 24, clock=clock)
+    assert states(given) == ["locked", "holding", "locked"]
+    first = back[0].time_s  # type: ignore[union-attr]
+    late = [t for t in beat_ticks(given) if t.time_s > first + 60 / before]
+    assert {round(t.tempo_bpm) for t in late} == {after}
+    assert np.diff(times(late)) == pytest.approx(60 / after)
+    assert np.abs((times(late) - first + 0.2) % (60 / after) - 0.2).max() < 0.01
+
+
+def test_a_range_that_says_the_level_forgets_the_factor_and_another_keeps_it() -> None:
+    for chosen, tempo in ((True, 60), (False, 30)):
+        clock = BeatClock(LOOKAHEAD_S)
+        run(beats(120, 1.0, 8), 8, commands=[(4.0, "halve")], clock=clock)
+        clock.retune(8.0, level_chosen=chosen)
+        given = run(beats(60, 10, 16), 16, clock=clock)
+        assert clock.factor == (1.0 if chosen else 0.5)
+        assert all(t.tempo_bpm == pytest.approx(tempo) for t in ticks(given) if t.time_s > 13)
+
+
+def test_only_the_first_beat_after_the_range_sets_the_level_at_once() -> None:
+    clock = BeatClock(LOOKAHEAD_S)
+    run(beats(120, 1.0, 8), 8, clock=clock)
+    clock.retune(8.0, level_chosen=True)
+    given = run([*beats(120, 10, 14), *beats(60, 14, 17.4)], 17.5, clock=clock)
+    assert all(t.tempo_bpm == pytest.approx(120) for t in ticks(given))
+
+
 # Gaps
 
 
@@ -364,6 +413,13 @@ def test_taps_alone_make_it_run_until_the_tracker_knows_better() -> None:
     assert np.abs((late - 20 + 0.3) % 0.6 - 0.3).max() < 0.01
 
 
+@pytest.mark.parametrize("silences", [[(0.02, True)], [(0.02, True), (1, False), (20, True)]])
+def test_taps_that_ran_out_in_silence_leave_silence(silences: list[tuple[float, bool]]) -> None:
+    assert states(run([], 80, commands=taps(3.0, 0.6), silences=silences))[-1] == "silent"
+    heard = [*silences, (30.0, False)]
+    assert states(run([], 80, commands=taps(3.0, 0.6), silences=heard))[-1] == "lost"
+
+
 def test_uneven_taps_and_few_taps_mean_nothing() -> None:
     uneven = [(3.0, "tap"), (3.4, "tap"), (4.3, "tap"), (4.5, "tap"), (5.4, "tap")]
     assert run([], 8, commands=[*uneven, (7.5, "tap")]) == []
@@ -428,5 +484,5 @@ def test_restart_forgets_what_the_user_chose() -> None:
 
 
 def test_the_stated_constants_are_what_the_documentation_says() -> None:
-    assert (MAX_SLEW, HOLD_S, FLIP_AFTER_S) == (0.03, 4.0, 6.0)
+    assert (MAX_SLEW, HOLD_S, FLIP_AFTER_S, FLIP_YOUNG_S) == (0.03, 4.0, 6.0, 1.5)
     assert (JUMP_AFTER, TAPS) == (3, 4)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
 import os
 import pty
@@ -23,11 +24,13 @@ from pythonosc.udp_client import SimpleUDPClient
 
 from beattrack.config import ConfigError
 from beattrack_runtime.errors import MisuseError, OutputError
-from beattrack_runtime.live.controls import MAX_WAITING, Command, CommandQueue, parse
-from beattrack_runtime.live.keys import TerminalKeys
-from beattrack_runtime.live.osc_control import OscControl
+from beattrack_runtime.live import controls
+from beattrack_runtime.live.controls import AUTO, MAX_WAITING, Command, CommandQueue, parse
+from beattrack_runtime.live.keys import HELP, KEYS, TerminalKeys
+from beattrack_runtime.live.osc_control import MAX_TOLD, OscControl
 from beattrack_runtime.live.outputs import make_output
 from beattrack_runtime.live.setup import read_request
+from beattrack_runtime.live.show import HASTY
 from beattrack_runtime.live.spec import KINDS, OutputSpec, parse_output
 from beattrack_runtime.live.walltime import MAX_SLEW, StreamTime
 
@@ -47,6 +50,17 @@ def test_addresses() -> None:
     assert parse_output("serial:///dev/ttyUSB0?baud=9600").place == "/dev/ttyUSB0"
     assert (parse_output("web://").host, parse_output("web://").port) == ("127.0.0.1", 8080)
     assert parse_output("os2l://desk").port == 9996
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["serial:///dev/ttyUSB0?baud=9600", "midi://My%20Synth?channel=3&clock=no&delay=7&notes=yes",
+     "osc://h:1?prefix=/a%26b", "click://?volume=0.3", "web://?token=12345678&name=a.b", "link://"],
+)  # fmt: skip
+def test_an_address_with_another_delay_keeps_its_other_keys(text: str) -> None:
+    spec = parse_output(text)
+    again = parse_output(spec.with_delay(-20))
+    assert again == dataclasses.replace(spec, delay_ms=-20.0)
 
 
 @pytest.mark.parametrize(
@@ -109,6 +123,17 @@ def test_no_address_does_anything_but_fail_in_a_sentence(
 def test_the_same_output_twice_is_refused() -> None:
     with pytest.raises(MisuseError, match="given twice"):
         read_request(["osc://h:1", "osc://h:1?delay=3"], None, None, None)
+    with pytest.raises(MisuseError, match=r"'osc://h:1' is given twice"):
+        read_request(["osc://h:1", "osc://h:1?prefix=/beattrack"], None, None, None)
+    with pytest.raises(MisuseError, match=r"'osc://h:1\?prefix=/a' is given twice"):
+        read_request(["osc://h:1?prefix=/a", "osc://h:1?prefix=/a&delay=3"], None, None, None)
+
+
+def test_one_osc_address_may_have_several_prefixes_told_apart_by_name() -> None:
+    asked = ["osc://h:1", "osc://h:1?prefix=/a", "osc://h:1?prefix=/b", "osc://h:2?prefix=/b"]
+    names = [spec.text for spec in read_request(asked, None, None, None).outputs]
+    assert names == ["osc://h:1", "osc://h:1?prefix=/a", "osc://h:1?prefix=/b", "osc://h:2"]
+    assert parse(f"delay {names[1]} -20").output == names[1]
 
 
 def test_meter_and_tempo_range() -> None:
@@ -117,9 +142,18 @@ def test_meter_and_tempo_range() -> None:
     request = read_request([], None, 3, "80-160")
     config = request.decoder(DecoderConfig())
     assert (config.beats_per_bar, config.min_bpm, config.max_bpm) == ((3,), 80.0, 160.0)
-    for meter, tempo in ((0, None), (None, "80"), (None, "160-80"), (None, "a-b"), (17, None)):
+    for meter, tempo in (
+        (0, None),
+        (None, "80"),
+        (None, "160-80"),
+        (None, "a-b"),
+        (17, None),
+        (None, "tempo-keep"),
+    ):
         with pytest.raises(MisuseError):
             read_request([], None, meter, tempo)
+    with pytest.raises(MisuseError):
+        read_request([], None, None, "0-0").decoder(DecoderConfig())
     with pytest.raises(MisuseError):  # the filter has bars of at most 12
         read_request([], None, 14, None).decoder(DecoderConfig())
 
@@ -132,14 +166,18 @@ def test_commands() -> None:
     assert parse(" meter  3 ") == Command("meter", (3.0,))
     assert parse("meter 0") == Command("meter", (0.0,))  # as the tracker hears it
     assert parse("tempo 80 160") == Command("tempo", (80.0, 160.0))
+    assert parse("tempo auto") == parse("tempo 0 0") == Command("tempo", AUTO)
+    assert parse("tempo keep") == Command("tempo")
+    assert parse("nudge -5") == Command("nudge", (-5.0,))
     assert parse("delay osc://h:1 -20") == Command("delay", (-20.0,), "osc://h:1")
 
 
 @pytest.mark.parametrize(
     "text",
     ["", "tapp", "tap 1", "meter", "meter -1", "meter 17", "meter 2.5", "meter nan", "tempo 80",
-     "tempo 80 81", "tempo 10 100", "tempo 100 1e9", "delay x", "delay x 5000", "x" * 300,
-     "meter \ud800", "__import__('os')"],
+     "tempo 80 81", "tempo 10 100", "tempo 100 1e9", "delay x", "delay x 5000",
+     "tempo 0 100", "tempo keep 3", "tempo now", "nudge", "nudge 51", "nudge -51", "nudge nan",
+     "x" * 300, "meter \ud800", "__import__('os')"],
 )  # fmt: skip
 def test_a_wrong_command_is_a_sentence(text: str) -> None:
     with pytest.raises(ConfigError) as error:
@@ -200,11 +238,38 @@ def test_commands_by_osc(control: tuple[OscControl, CommandQueue]) -> None:
     client.send_message("/beattrack/control/meter", 3)
     client.send_message("/beattrack/control/tempo", [80, 160.5])
     client.send_message("/beattrack/control/delay", ["osc://127.0.0.1:9000", -20.0])
-    assert received(queue, 5) == [
+    client.send_message("/beattrack/control/delay", ["midi://Drum machine:1", 7.5])
+    client.send_message("/beattrack/control/nudge", -5)
+    client.send_message("/beattrack/control/tempo", "keep")
+    client.send_message("/beattrack/control/tempo", [0.0, 0.0])
+    assert received(queue, 9) == [
         parse("tap"), parse("double"), parse("meter 3"), parse("tempo 80 160.5"),
-        parse("delay osc://127.0.0.1:9000 -20"),
+        parse("delay osc://127.0.0.1:9000 -20"), Command("delay", (7.5,), "midi://Drum machine:1"),
+        parse("nudge -5"), parse("tempo keep"), parse("tempo auto"),
     ]  # fmt: skip
     assert listener.refused == 0
+
+
+def test_what_is_no_command_is_told_once(
+    control: tuple[OscControl, CommandQueue], caplog: pytest.LogCaptureFixture
+) -> None:
+    listener, queue = control
+    client = SimpleUDPClient("127.0.0.1", listener.port)
+    for _ in range(3):
+        client.send_message("/beattrack/tap", 1)
+        client.send_message("/elsewhere", [])
+        client.send_message("/beattrack/control/metre", 3)
+        client.send_message("/beattrack/control/meter", ["3 4"])
+    for number in range(20):
+        client.send_message(f"/noise/{number}", [])
+    client.send_message("/beattrack/control/tap", [])
+    assert received(queue, 1) == [parse("tap")]
+    lines = [record.getMessage() for record in caplog.records]
+    assert len([line for line in lines if "did you mean /beattrack/control/tap?" in line]) == 1
+    assert len([line for line in lines if "they begin with /beattrack/control/." in line]) == 5
+    assert len([line for line in lines if "did you mean 'meter'?" in line]) == 1
+    assert len(lines) == MAX_TOLD and all(line.isprintable() for line in lines)
+    assert listener.refused == 3 * 4 + 20
 
 
 def test_a_bundle_of_commands(control: tuple[OscControl, CommandQueue]) -> None:
@@ -369,6 +434,15 @@ def test_the_shell_may_have_its_terminal_meanwhile(tmp_path: Path, suspended: bo
         os.close(theirs)
 
 
+def test_every_key_is_a_command_and_told_of() -> None:
+    assert parse(KEYS["k"]) == Command("tempo") and parse(KEYS["a"]) == Command("tempo", AUTO)
+    assert [parse(KEYS[key]).numbers for key in ",."] == [(-5.0,), (5.0,)]
+    kinds = {parse(command).kind for command in KEYS.values()}
+    assert kinds == set(controls.KINDS) - {"delay"}
+    for words in ("k keeps", "a takes any", "comma and full stop"):
+        assert words in HELP
+
+
 def test_keys_do_nothing_where_there_is_no_terminal() -> None:
     read, write = os.pipe()
     keys = TerminalKeys(lambda command: None, read)
@@ -427,6 +501,20 @@ def test_it_moves_slowly_but_a_stream_that_broke_off_is_taken_up_anew() -> None:
         clock.heard(20 + stream, at + 30)
     assert clock.jumps == 1
     assert clock.wall(25.0) == pytest.approx(1035, abs=0.01)
+
+
+def test_what_comes_faster_than_real_time_is_noticed() -> None:
+    clock = StreamTime()
+    for stream, at in arrivals(8, jitter_s=0.01):
+        clock.heard(stream, at)
+    for stream, _ in arrivals(3):  # the end of a gap, all of it at once
+        clock.heard(8 + stream, 1012)
+    for stream, at in arrivals(4):
+        clock.heard(11 + stream, at + 12)
+        assert clock.hasty < HASTY
+    for stream, _ in arrivals(8):
+        clock.heard(15 + stream, 1016 + 0.8 * stream)  # a quarter too fast
+    assert clock.hasty >= HASTY
 
 
 def test_before_anything_was_heard_there_is_no_time() -> None:

@@ -6,7 +6,10 @@ import socket
 import threading
 import time
 from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
 
+import numpy as np
 import pytest
 
 from beattrack_runtime.live import delivery as deliveries
@@ -297,15 +300,136 @@ def test_what_could_not_be_opened_and_then_can_is_back_at_once() -> None:
     assert delivery.opened and delivery.health().reconnects == 1
 
 
-def test_a_changed_delay_counts_from_the_next_tick() -> None:
+def test_a_state_that_could_not_be_sent_and_one_sent_before_come_first_after_a_reopening() -> None:
+    failing = threading.Event()
+
+    def trouble() -> None:
+        if failing.is_set():
+            failing.clear()
+            raise ConnectionResetError("gone")
+
+    receiver = Receiver(trouble)
+    delivery = Delivery(receiver)
+    delivery.start()
+    delivery.put(change(ClockState.LOCKED), time.monotonic())
+    wait_until(lambda: len(receiver.got) == 1)
+    failing.set()
+    delivery.put(change(ClockState.SILENT), time.monotonic())  # lost in the sending
+    wait_until(lambda: len(receiver.got) == 2)
+    assert receiver.opened == 2
+    failing.set()
+    delivery.put(tick(0), time.monotonic())
+    wait_until(lambda: len(receiver.got) == 3)
+    delivery.put(tick(1), time.monotonic())
+    wait_until(lambda: len(receiver.got) == 4)
+    end(delivery)
+    assert [due.what for _, due in receiver.got] == [
+        change(ClockState.LOCKED), change(ClockState.SILENT), change(ClockState.SILENT), tick(1),
+    ]  # fmt: skip
+    health = delivery.health()
+    assert (health.sent, health.late, health.dropped) == (3, 0, 1)  # a state counts once
+
+
+def test_nothing_is_said_twice_where_nothing_failed() -> None:
     receiver = Receiver()
     delivery = Delivery(receiver)
-    sounds = time.monotonic() + 0.05
-    delivery.put(tick(0), sounds)
-    delivery.set_delay(40)
-    delivery.put(tick(1), sounds)
+    delivery.put(change(), time.monotonic())  # has fallen due before it is opened
     delivery.start()
+    wait_until(lambda: bool(receiver.got))
+    delivery.put(tick(0), time.monotonic())
     wait_until(lambda: len(receiver.got) == 2)
     end(delivery)
-    assert [round(due.at - sounds, 6) for _, due in receiver.got] == [0.0, 0.04]
-    assert delivery.health().delay_ms == 40
+    assert [due.what for _, due in receiver.got] == [change(), tick(0)]
+
+
+def test_at_the_end_the_last_state_is_sent_whatever_the_delay() -> None:
+    receiver = Receiver()
+    delivery = Delivery(receiver, 800)
+    delivery.start()
+    now = time.monotonic()
+    for number in range(40):
+        delivery.put(tick(0, number), now + 0.02 * number)
+    delivery.put(change(ClockState.LOCKED), now)
+    delivery.put(change(ClockState.SEARCHING), now + 0.8)
+    end(delivery)
+    assert time.monotonic() - now < deliveries.CLOSE_S
+    assert delivery.health().state == "closed"
+    assert receiver.got[-1][1].what == change(ClockState.SEARCHING)
+    assert receiver.got[-1][1].at < now + 0.8
+    assert sum(isinstance(due.what, ClockStateChange) for _, due in receiver.got) == 1
+
+
+def test_the_first_tick_has_the_changed_delay_whole_and_after_a_while_so_have_others() -> None:
+    receiver = Receiver()
+    delivery = Delivery(receiver)
+    delivery.set_delay(-40)
+    sounds = time.monotonic() + 0.2
+    delivery.put(tick(0), sounds)
+    delivery.set_delay(30)
+    delivery.put(tick(1), sounds + 0.5)  # half a second has room for 50 ms
+    delivery.put(tick(2), sounds + 1.0)
+    delivery.start()
+    wait_until(lambda: len(receiver.got) == 3)
+    end(delivery)
+    shifts = [due.at - sounds - 0.5 * k for k, (_, due) in enumerate(receiver.got)]
+    assert shifts == pytest.approx([-0.04, 0.01, 0.03])
+    assert delivery.health().delay_ms == 30
+
+
+@pytest.mark.parametrize("delay_ms", [-40, 25, -250, 600])
+def test_a_delay_that_is_changed_live_glides(delay_ms: float) -> None:
+    """Ticks of 128 bpm stay in order and no interval is off by more than a tenth."""
+    receiver = Receiver(ahead_s=0.02)
+    delivery = Delivery(receiver)
+    tick_s, began = 60 / 128 / 24, time.monotonic() + 1e6
+    for number in range(24):
+        delivery.put(tick(0, number), began + number * tick_s)
+    delivery.set_delay(delay_ms)
+    early = []
+    for number in range(24, 400):
+        delivery.put(tick(0, number), began + number * tick_s)
+        early.append(delivery.early_s)
+    got = [item[2] for item in sorted(delivery._heap)]
+    assert [due.what for due in got] == [tick(0, number) for number in range(400)]
+    gaps = [b.at - a.at for a, b in pairwise(got)]
+    assert max(abs(gap - tick_s) for gap in gaps) <= 0.1 * tick_s + 1e-6
+    assert got[-1].at - began - 399 * tick_s == pytest.approx(delay_ms / 1000, abs=1e-6)
+    # What is asked for covers both delays until the new one is reached.
+    assert early[0] == pytest.approx(max(0.02, 0.02 - delay_ms / 1000), abs=0.002)
+    assert early[-1] == pytest.approx(max(0, 0.02 - delay_ms / 1000))
+    if delay_ms < 0:
+        assert min(early) == early[0]
+
+
+def test_midi_clock_goes_on_while_a_delay_glides(monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[tuple[float, str]] = []
+
+    class Port:
+        def send(self, message: Any) -> None:
+            sent.append((time.monotonic(), message.type))
+
+        def close(self) -> None:
+            pass
+
+    monkeypatch.setattr("beattrack_runtime.live.outputs.midi.open_port", lambda place: Port())
+    monkeypatch.setattr(deliveries, "STALE_S", 1.0)  # a busy machine is not what is tried here
+    delivery = Delivery(make_output(parse_output("midi://?notes=no"), lambda command, at: None))
+    delivery.start()
+    tick_s, began, given = 60 / 128 / 24, time.monotonic() + 0.1, 0
+    while given < 100:  # ahead of time, as a show gives them
+        while began + given * tick_s < time.monotonic() + 0.06 + delivery.early_s:
+            beat, number = divmod(given, 24)
+            what = Tick(given * tick_s, beat, number, beat % 4 + 1, 4, 128.0, 0.9, given == 0)
+            delivery.put(what, began + what.time_s)
+            given += 1
+            if given == 30:
+                delivery.set_delay(-40)
+        time.sleep(0.005)
+    wait_until(lambda: delivery.health().sent == given)
+    kinds = [kind for _, kind in sent]
+    end(delivery)
+    assert kinds.count("clock") == given
+    assert [kind for kind in kinds if kind != "clock"] == ["start"]
+    clocks = np.array([at for at, kind in sent if kind == "clock"])
+    assert clocks[-1] - clocks[0] == pytest.approx((given - 1) * tick_s - 0.04, abs=0.03)
+    assert np.median(np.diff(clocks)[32:48]) == pytest.approx(0.9 * tick_s, abs=0.001)

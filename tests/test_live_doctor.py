@@ -15,9 +15,16 @@ import pytest
 from beattrack_runtime import microphone
 from beattrack_runtime.cli import run
 from beattrack_runtime.errors import OutputError, SourceError
-from beattrack_runtime.live.doctor import access, computing, examination, protocols, sound
+from beattrack_runtime.live.doctor import (
+    access,
+    computing,
+    container,
+    examination,
+    protocols,
+    sound,
+)
 from beattrack_runtime.live.doctor.finding import BROKEN, NOTE, OK, Finding
-from beattrack_runtime.live.outputs import midi
+from beattrack_runtime.live.outputs import midi_ports
 from flux_model import drum_loop
 from virtual_mic import RATE, playing, sound_server
 
@@ -76,7 +83,7 @@ def test_no_midi_is_said_in_our_words(monkeypatch: pytest.MonkeyPatch) -> None:
     def missing() -> list[str]:
         raise OutputError("MidiOutAlsa::initialize")
 
-    monkeypatch.setattr(midi, "port_names", missing)
+    monkeypatch.setattr(midi_ports, "port_names", missing)
     found = finding(protocols.check_midi)
     assert found.state == NOTE and "neither ALSA's sequencer" in found.fact
     assert "snd-seq" in found.remedy
@@ -163,6 +170,121 @@ def test_container_flags(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     assert "--device /dev/snd --group-add audio" in finding(access.check_container).remedy
     monkeypatch.setenv("PULSE_SERVER", "unix:/tmp/pulse")
     assert finding(access.check_container).state == OK
+
+
+def card(folder: Path, name: str, kind: str = "", type: int = 1, **more: int) -> None:
+    """Write what the system says of a network card; ``more``: iflink, and a device behind it."""
+    place = folder / name
+    place.mkdir(parents=True)
+    (place / "type").write_text(f"{type}\n")
+    (place / "ifindex").write_text("3\n")
+    (place / "iflink").write_text(f"{more.get('iflink', 3)}\n")
+    (place / "uevent").write_text(f"DEVTYPE={kind}\nINTERFACE={name}\n" if kind else "IFINDEX=3\n")
+    if more.get("device"):
+        (place / "device").mkdir()
+
+
+def test_a_network_of_its_own_is_told_from_that_of_the_host(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def seen(*cards: tuple[str, dict[str, Any]]) -> bool:
+        folder = tmp_path / str(len(list(tmp_path.iterdir())))
+        folder.mkdir()
+        for name, values in (("lo", {"type": 772}), ("tunl0", {"type": 768}), *cards):
+            card(folder, name, **values)
+        monkeypatch.setattr(container, "NET", folder)
+        return container.own_network()
+
+    cable = ("eth0", {"iflink": 9})
+    assert seen(cable)
+    assert seen(cable, ("ifb0", {}), ("eth1", {"iflink": 12}))
+    assert not seen()  # without any network, or a kind that is not known
+    assert not seen(("eth0", {"device": 1}))
+    assert not seen(("eth0", {"device": 1}), ("docker0", {"kind": "bridge"}),
+                    ("veth1", {"iflink": 9}))  # fmt: skip
+    assert not seen(cable, ("docker0", {"kind": "bridge"}))  # --network host within LXC
+    assert not seen(("eth0", {"iflink": 9, "kind": "macvlan"}))
+    assert not seen(("tap0", {}))
+    monkeypatch.setattr(container, "NET", tmp_path / "none")
+    assert not container.own_network()
+
+
+def test_what_a_container_s_command_line_lacks(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    checks = (container.check_priority, container.check_network)
+    monkeypatch.setattr(container, "hurry", lambda: None)
+    monkeypatch.setattr(container, "_limit", lambda: 0)
+    monkeypatch.setattr(container, "own_network", lambda: True)
+    monkeypatch.setattr(microphone, "_CONTAINER_MARKS", ())
+    assert [check() for check in checks] == [[], []], "a false alarm outside containers"
+    monkeypatch.setattr(microphone, "_CONTAINER_MARKS", (tmp_path,))
+    priority, network = (finding(check) for check in checks)
+    assert priority.state == network.state == NOTE
+    assert "--ulimit rtprio=5" in priority.remedy and "--network host" in network.remedy
+    monkeypatch.setattr(container, "_limit", lambda: 5)
+    assert "--ulimit" not in str(finding(container.check_priority))
+    monkeypatch.setattr(container, "hurry", lambda: (0, os.sched_param(0)))
+    monkeypatch.setattr(container, "relax", lambda policy: None)
+    monkeypatch.setattr(container, "own_network", lambda: False)
+    assert [finding(check).state for check in checks] == [OK, OK]
+    assert set(checks) <= set(examination.CHECKS)
+
+
+def devices(*channels: tuple[int, int]) -> list[dict[str, Any]]:
+    return [
+        {"index": i, "name": f"card {i}", "max_input_channels": inputs,
+         "max_output_channels": outputs, "default_samplerate": 48000.0}
+        for i, (inputs, outputs) in enumerate(channels)
+    ]  # fmt: skip
+
+
+class FakeSound(types.SimpleNamespace):
+    """PortAudio with cards that we say."""
+
+    class PortAudioError(Exception):
+        pass
+
+    def __init__(self, default: int, broken: int, *channels: tuple[int, int]) -> None:
+        super().__init__(default=types.SimpleNamespace(device=(0, default)))
+        self.broken = broken
+        self.query_devices = lambda: devices(*channels)
+
+    def check_output_settings(self, index: int, **wanted: Any) -> None:
+        if index == self.broken:
+            raise self.PortAudioError("Device unavailable")
+
+
+def test_every_output_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    for default, broken, state, words in (
+        (1, 9, OK, "click:// plays on output 1"), (1, 1, NOTE, "use click://2"),
+        (-1, 9, NOTE, "use click://1"),
+    ):  # fmt: skip
+        sd = FakeSound(default, broken, (2, 0), (0, 2), (1, 8))
+        monkeypatch.setattr(sound, "portaudio", lambda sd=sd: sd)
+        *each, last = sound.check_outputs()
+        assert [f.name for f in each] == ["output 1", "output 2"]
+        assert each[1].fact == "'card 2', 8 channels, 48000 Hz, click://2"
+        assert (last.name, last.state) == ("sound output", state)
+        assert words in last.fact + last.remedy
+        assert each[0].state == (NOTE if broken == 1 else OK)
+
+
+def test_the_list_of_devices_has_outputs_under_a_heading(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(microphone, "portaudio", lambda: FakeSound(2, 9, (2, 0), (1, 2), (0, 8)))
+    assert run(["--list-devices"]) == 0
+    assert capsys.readouterr().out.splitlines() == [
+        "  0  card 0  (2 channels, 48000 Hz)  (default)", "  1  card 1  (1 channels, 48000 Hz)",
+        "Outputs, for click://DEVICE:",
+        "  1  card 1  (2 channels, 48000 Hz)", "  2  card 2  (8 channels, 48000 Hz)  (default)",
+    ]  # fmt: skip
+    monkeypatch.setattr(microphone, "portaudio", lambda: FakeSound(2, 9, (2, 0)))
+    assert run(["--list-devices"]) == 0
+    assert capsys.readouterr().out.count("\n") == 1
+    monkeypatch.setattr(microphone, "portaudio", lambda: FakeSound(2, 9, (0, 2)))
+    assert run(["--list-devices"]) == 1
 
 
 def test_other_formats_are_misuse(capsys: pytest.CaptureFixture[str]) -> None:

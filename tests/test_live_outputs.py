@@ -2,29 +2,38 @@
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import json
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from pythonosc.osc_message import OscMessage
 from zeroconf import ServiceInfo, Zeroconf
 
 from beattrack_runtime.errors import OutputError
 from beattrack_runtime.live.clock.loop import BeatClock
 from beattrack_runtime.live.clock.ticks import TICKS, ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.delivery import Delivery, Due, Output
+from beattrack_runtime.live.hosts import find_host
+from beattrack_runtime.live.osc_control import OscControl
 from beattrack_runtime.live.outputs import make_output, os2l_search
+from beattrack_runtime.live.outputs.link import LinkOutput
 from beattrack_runtime.live.outputs.midi import LAST_BEAT, MidiOutput
 from beattrack_runtime.live.outputs.os2l import Os2lOutput
 from beattrack_runtime.live.outputs.serial import frame
+from beattrack_runtime.live.pcm import PcmFormat
 from beattrack_runtime.live.spec import parse_output
+from beattrack_runtime.live.tcp import TcpSource
 from live_receivers import Receiver, free_port, jack_server
 from test_live_clock import beats
+from test_web import status
 
 # The performance: 150 bpm from the third of a bar on, silence, 180 bpm from a first on.
 FIRST_S, SECOND_S, END_S = 0.4, 3.6, 5.2
@@ -252,6 +261,9 @@ class Recorder:
     def send(self, message: Any) -> None:
         self.messages.append(message)
 
+    def check(self) -> None:
+        pass
+
     def close(self) -> None:
         pass
 
@@ -370,6 +382,30 @@ def test_os2l_finds_the_software_that_announces_itself(caplog: pytest.LogCapture
     assert not [t for t in threading.enumerate() if "zeroconf" in t.name.lower()]
 
 
+def test_os2l_tries_every_address_that_is_announced(caplog: pytest.LogCaptureFixture) -> None:
+    """Of two programs one is not running any more; of the other one address leads nowhere."""
+    output = Os2lOutput(parse_output("os2l://auto"))
+    caplog.set_level("INFO", "beattrack")
+    with socket.create_server(("127.0.0.1", 0)) as server, Zeroconf() as network:
+        good = server.getsockname()[1]
+        announced = [("A", free_port(), ["127.0.0.1"]), ("B", good, ["127.9.9.9", "127.0.0.1"])]
+        for name, port, hosts in announced:
+            addresses = [socket.inet_aton(host) for host in hosts]
+            full = f"{name}.{os2l_search.SERVICE}"
+            network.register_service(
+                ServiceInfo(os2l_search.SERVICE, full, port=port, addresses=addresses)
+            )
+        output.open()
+        client, _ = server.accept()
+        send_on(output, 1)
+        assert json.loads(client.recv(4096))["evt"] == "beat"
+        client.close()
+        output.close()
+    for name, port, hosts in announced:
+        for host in hosts:
+            assert f"{name}.{os2l_search.SERVICE}' is at {host}:{port}." in caplog.text
+
+
 def test_os2l_says_that_nobody_announces_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os2l_search, "SEARCH_S", 0.3)
     with pytest.raises(OutputError, match="no lighting software announces itself"):
@@ -384,6 +420,128 @@ def test_osc_notices_that_nobody_listens() -> None:
     with pytest.raises(ConnectionRefusedError):
         send_on(output, 20, 0.01)
     output.close()
+
+
+def osc_to(host: str, port: int) -> Output:
+    return make_output(parse_output(f"osc://{host}:{port}"), lambda command, at: None)
+
+
+def osc_receiver(port: int = 0, host: str = "127.0.0.1") -> socket.socket:
+    receiver = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
+    receiver.bind((host, port))
+    receiver.settimeout(2)
+    return receiver
+
+
+def osc_heard(receiver: socket.socket, count: int) -> list[tuple[str, Any]]:
+    """Return the addresses and first values of so many messages, and that no more came."""
+    heard = [OscMessage(receiver.recv(1000)) for _ in range(count)]
+    receiver.setblocking(False)
+    with pytest.raises(BlockingIOError):
+        receiver.recv(1000)
+    return [(message.address.rpartition("/")[2], message.params[0]) for message in heard]
+
+
+LOCKED = ClockStateChange(ClockState.LOCKED, 0.0, 120.0, 0.9)
+
+
+def test_osc_tells_a_receiver_restarted_between_two_beats_the_state() -> None:
+    with osc_receiver() as receiver:
+        port = receiver.getsockname()[1]
+        output = osc_to("127.0.0.1", port)
+        output.open()
+        output.send(due(LOCKED))
+        send_on(output, 1)
+        assert osc_heard(receiver, 3) == [("state", "locked"), ("beat", 1), ("tempo", 120.0)]
+    output.send(due(tick(TICKS)))  # to nobody; the system says so at the next one
+    with osc_receiver(port) as receiver:
+        send_on(output, 1)
+        assert osc_heard(receiver, 3) == [("state", "locked"), ("beat", 1), ("tempo", 120.0)]
+    output.send(due(tick(TICKS)))
+    with osc_receiver(port) as receiver:
+        output.send(due(LOCKED))
+        assert osc_heard(receiver, 1) == [("state", "locked")]
+    with pytest.raises(ConnectionRefusedError):
+        send_on(output, 2)
+    output.close()
+
+
+def test_osc_repeats_the_state_for_a_receiver_that_comes_late(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("beattrack_runtime.live.outputs.osc.REPEAT_S", 0.2)
+    with osc_receiver() as receiver:
+        output = osc_to("127.0.0.1", receiver.getsockname()[1])
+        output.open()
+        now = status(time.monotonic())
+        output.send(now)  # before any state
+        output.send(due(LOCKED))
+        for _ in range(2):
+            for _ in range(3):
+                output.send(now)
+            assert osc_heard(receiver, 1) == [("state", "locked")]
+            receiver.settimeout(2)
+            time.sleep(0.25)
+        output.close()
+
+
+def test_serial_repeats_the_state_for_a_board_that_restarted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("beattrack_runtime.live.outputs.serial.REPEAT_S", 0.2)
+    receiver = Receiver("serial")
+    output = make_output(parse_output(f"serial://{receiver.ready}"), lambda command, at: None)
+    output.open()
+    now = status(time.monotonic())
+    output.send(now)  # before any state
+    output.send(due(LOCKED))
+    output.send(now)
+    time.sleep(0.25)
+    output.send(now)
+    output.send(now)
+    time.sleep(0.3)
+    output.close()
+    receiver.close()
+    assert [(line["sequence"], line["state"]) for line in receiver.lines] == [(0, 1), (1, 1)]
+
+
+def test_osc_to_a_broadcast_address() -> None:
+    with osc_receiver(host="") as receiver:
+        output = osc_to("127.255.255.255", receiver.getsockname()[1])
+        output.open()
+        output.send(due(LOCKED))
+        assert osc_heard(receiver, 1) == [("state", "locked")]
+        output.close()
+
+
+def test_of_a_name_the_ipv4_address_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on systems where localhost is ::1 first."""
+
+    def answers(host: str, port: int, *_: object, type: int = 0, **__: object) -> list[Any]:
+        assert host == "localhost"
+        four = (socket.AF_INET, type, 0, "", ("127.0.0.1", port))
+        return [(socket.AF_INET6, type, 0, "", ("::1", port, 0, 0)), four]
+
+    with osc_receiver() as receiver:
+        output = osc_to("localhost", receiver.getsockname()[1])
+        monkeypatch.setattr(socket, "getaddrinfo", answers)
+        output.open()
+        output.send(due(LOCKED))
+        assert osc_heard(receiver, 1) == [("state", "locked")]
+        output.close()
+    control = OscControl(("localhost", 0), lambda command: None)
+    control.start()
+    assert control._socket is not None and control._socket.getsockname()[0] == "127.0.0.1"
+    control.stop()
+    source = TcpSource("tcp://localhost:0", PcmFormat(44100, 1, "s16le"))
+    assert source.name.startswith("tcp://127.0.0.1:")
+    source.close()
+
+
+def test_a_host_that_no_name_can_be_is_an_oserror() -> None:
+    with pytest.raises(OSError, match="not known"):
+        find_host(f"{'a' * 70}.example", 9, socket.SOCK_DGRAM)
+    assert find_host("::1", 9, socket.SOCK_DGRAM)[0] is socket.AF_INET6
 
 
 def test_a_midi_pipe_without_a_reader_and_a_missing_port_are_sentences(tmp_path: Path) -> None:
@@ -422,8 +580,9 @@ def test_threads_end_with_their_outputs(stage: Stage) -> None:
     assert not names & {delivery.name for delivery in stage.deliveries}
 
 
-def test_midi_through_a_virtual_port_that_others_connect_to() -> None:
-    """python-rtmidi on both sides, through JACK: without a sound card ALSA has no sequencer."""
+@contextlib.contextmanager
+def jack() -> Iterator[None]:
+    """Without a sound card ALSA has no sequencer: python-rtmidi on both sides, through JACK."""
     import rtmidi
 
     if rtmidi.API_UNIX_JACK not in rtmidi.get_compiled_api():
@@ -431,6 +590,11 @@ def test_midi_through_a_virtual_port_that_others_connect_to() -> None:
     if Path("/dev/snd/seq").exists():
         pytest.skip("ALSA's sequencer is taken here, not JACK")
     with jack_server():
+        yield
+
+
+def test_midi_through_a_virtual_port_that_others_connect_to() -> None:
+    with jack():
         receiver = Receiver("jack", "beattrack")
         delivery = Delivery(make_output(parse_output("midi://"), lambda command, at: None))
         delivery.start()
@@ -462,3 +626,119 @@ def test_midi_through_a_virtual_port_that_others_connect_to() -> None:
         "start",
         "stop",
     ]
+
+
+def test_midi_to_a_port_by_its_name_that_goes_and_comes_back() -> None:
+    """As an interface that is unplugged: sending to it is no error, so it must be looked for."""
+    ended = threading.Event()
+
+    def play(delivery: Delivery) -> None:
+        began, number = time.monotonic(), 0
+        while not ended.wait(0.05):
+            while began + number * 0.02 < time.monotonic() + 0.1:
+                what = dataclasses.replace(tick(number), position=number // TICKS % 4 + 1)
+                delivery.put(what, began + number * 0.02)
+                number += 1
+            delivery.put(status(time.monotonic()).what, time.monotonic())
+
+    def wait_for(true: Callable[[], object]) -> None:
+        end = time.monotonic() + 10
+        while not true():
+            assert time.monotonic() < end
+            time.sleep(0.02)
+
+    with jack():
+        first = Receiver("synth", "machine")
+        delivery = Delivery(make_output(parse_output("midi://MACHINE"), lambda command, at: None))
+        player = threading.Thread(target=play, args=(delivery,))
+        delivery.start()
+        player.start()
+        try:
+            wait_for(lambda: len(first.with_key("message")) > 30)
+            assert delivery.health().state == "open"
+            first.close()
+            wait_for(lambda: delivery.health().state == "broken")
+            second = Receiver("synth", "machine")
+            wait_for(lambda: len(second.with_key("message")) > 30)
+            second.close()
+        finally:
+            ended.set()
+            player.join()
+            delivery.stop()
+            delivery.join()
+    assert delivery.health().reconnects == 1
+    for receiver in (first, second):
+        kinds = [line["message"] for line in receiver.with_key("message")]
+        assert kinds[0] == "start" or kinds[:2] == ["songpos", "continue"]
+        assert kinds.count("clock") > 20
+
+
+def test_midi_without_transport_sends_every_clock_and_nothing_else(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    port = Recorder()
+    monkeypatch.setattr("beattrack_runtime.live.outputs.midi.open_port", lambda place: port)
+    output = MidiOutput(parse_output("midi://?notes=no&transport=no"))
+    output.open()
+    for number in (*range(5, 50), *range(55, 90)):
+        output.send(due(tick(number, 2, jump=number == 55)))
+    output.send(due(ClockStateChange(ClockState.LOST, 0, 0, 0)))
+    output.send(due(tick(100, 1, jump=True)))
+    output.close()
+    assert port.kinds() == [] and len(port.messages) == 45 + 35 + 1
+
+
+@pytest.mark.parametrize("free", ["yes", "no"])
+def test_midi_ticks_go_on_freely_while_no_beat_is_known(
+    monkeypatch: pytest.MonkeyPatch, free: str
+) -> None:
+    port = Recorder()
+    monkeypatch.setattr("beattrack_runtime.live.outputs.midi.open_port", lambda place: port)
+    spec = parse_output(f"midi://?notes=no&free={free}")
+    delivery = Delivery(make_output(spec, lambda command, at: None), 30)
+    delivery.start()
+    tick_s, began = 60 / 120 / TICKS, time.monotonic() + 0.1
+    delivery.put(ClockStateChange(ClockState.SEARCHING, 0, 0, 0), began - 0.1)  # no tempo yet
+    for number in range(TICKS):
+        delivery.put(tick(number, jump=number == 0), began + number * tick_s)
+    stopped_s = began + (TICKS - 1) * tick_s
+    delivery.put(ClockStateChange(ClockState.SILENT, 0, 0, 0), stopped_s)
+    delivery.put(ClockStateChange(ClockState.SEARCHING, 0, 0, 0), stopped_s + 0.2)
+    back_s = began + 59.5 * tick_s
+    for number in range(TICKS, 2 * TICKS):
+        delivery.put(tick(number, jump=number == TICKS), back_s + (number - TICKS) * tick_s)
+    time.sleep(back_s + TICKS * tick_s + 0.1 - time.monotonic())
+    delivery.stop()
+    delivery.join()
+    assert delivery.health().state == "closed"
+    kinds = [m.type for m in port.messages]
+    assert port.kinds() == ["start", "stop", "songpos", "continue", "stop"]
+    between = kinds[kinds.index("stop") : kinds.index("songpos")].count("clock")
+    if free == "no":
+        assert between == 0
+    else:  # a hold-up of the machine costs ticks rather than to send many at once
+        assert 30 <= between <= 36
+    assert kinds.count("clock") == 2 * TICKS + between
+    assert delivery.health().sent == 2 * TICKS + 3
+
+
+def test_link_at_four_times_the_tempo_and_without_transport() -> None:
+    pytest.importorskip("aalink")
+    fast = dataclasses.replace(tick(0, jump=True), tempo_bpm=640.0)
+    for text, playing in (("link://", True), ("link://?startstop=no", False)):
+        output = LinkOutput(parse_output(text))
+        output.open()
+        link = output._link
+        link.enabled = False  # whoever else is in the network has a tempo as well
+        output.send(due(LOCKED))
+        output.send(due(fast))
+        assert link.tempo == pytest.approx(640, abs=0.1)
+        assert bool(link.playing) is playing
+        link.playing = True  # as a peer's
+        output.close()
+        assert bool(link.playing) is not playing
+        output.open()  # again, and told the state: the clock runs
+        output._link.enabled = False
+        output.send(due(LOCKED))
+        assert bool(output._link.playing) is playing
+        output.close()

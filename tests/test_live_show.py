@@ -102,8 +102,27 @@ def test_a_song_as_if_live_drives_and_is_steered(
     kinds = [line["message"] for line in midi.lines if line["message"] in ("continue", "stop")]
     assert kinds[-1] == "stop"
     assert f"os2l://127.0.0.1:{nobody}: Connection refused; it is tried again." in err
-    assert f"osc://127.0.0.1:{port}: {len(beats) + len(said)} sent" in err
     assert "\nbeattrack: double: " in err
+    changes = [state for state, before in zip(said, [None, *said], strict=False) if state != before]
+    assert len(said) > len(changes)  # every 5 s it is repeated, which is not counted
+    assert f"osc://127.0.0.1:{port}: {len(beats) + len(changes)} sent" in err
+
+
+def test_a_pipe_that_is_faster_than_real_time_is_told_or_slowed_down(
+    song: tuple[Path, np.ndarray],
+) -> None:
+    audio, _ = soundfile.read(song[0], dtype="int16")
+    command = [sys.executable, "-c", FLUX_COMMAND, "--stdin", "--rate", str(RATE)]
+    command += ["--output", "jsonl", "--output", f"osc://127.0.0.1:{free_port(socket.SOCK_DGRAM)}"]
+    errors, seconds = [], []
+    for options in ([], ["--realtime"]):
+        began = time.monotonic()
+        done = subprocess.run([*command, *options], input=audio.tobytes(), capture_output=True)
+        seconds.append(time.monotonic() - began)
+        errors.append(done.stderr.decode())
+        assert done.returncode == 0 and done.stdout.count(b'"beat"') > 14
+    assert "comes faster than real time" in errors[0] and errors[0].count("faster") == 1
+    assert "faster" not in errors[1] and seconds[1] > 13.9
 
 
 @pytest.mark.parametrize(
@@ -163,15 +182,30 @@ class Collector:
         pass
 
 
-def play(path: Path, block_s: float, commands: dict[float, str]) -> list[Tick | ClockStateChange]:
+class Named(Collector):
+    """One of several."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__()
+        self.name = name  # type: ignore[misc]
+
+
+def play(
+    path: Path,
+    block_s: float,
+    commands: dict[float, str],
+    statuses: list[Status] | None = None,
+    delays: tuple[float, ...] = (),
+) -> list[Tick | ClockStateChange]:
     """Run a show over a file as fast as it goes, with a wall clock of our own."""
     source = FileSource(path, block_s)
     tracker = LiveTracker(FluxModel(), source.sample_rate)
     queue = CommandQueue()
-    show = Show([], queue)
+    show = Show([(Named(f"test://{n}"), delay) for n, delay in enumerate(delays)], queue)
     given: list[Tick | ClockStateChange] = []
+    told = [] if statuses is None else statuses
     show._put = lambda what, at_s: (  # type: ignore[method-assign]
-        None if isinstance(what, Status) else given.append(what)
+        (told if isinstance(what, Status) else given).append(what)  # type: ignore[arg-type]
     )
     health = Health(source)
     show.begin(source, tracker, health)
@@ -279,6 +313,65 @@ def test_a_new_tempo_range_is_searched_while_the_clock_holds(
     assert sum(t.jump for t in ticks) == 1
 
 
+def at_level(given: list[Tick | ClockStateChange], start: float, end: float) -> list[float]:
+    return [g.tempo_bpm for g in given if isinstance(g, Tick) and start < g.time_s < end]
+
+
+def test_the_user_s_range_sets_the_level_as_soon_as_the_tracker_is_back(
+    song: tuple[Path, np.ndarray],
+) -> None:
+    given = play(song[0], 0.02, {5.0: "tempo 200 300"})
+    states = [g for g in given if isinstance(g, ClockStateChange) and g.time_s >= 5.0]
+    assert [s.state.value for s in states[:2]] == ["holding", "locked"]
+    back = states[1].time_s
+    assert back < 9, "so long a search leaves no time to see more"
+    late = at_level(given, back + 0.6, 10.9)
+    assert late and all(tempo == pytest.approx(240, rel=0.05) for tempo in late)
+
+
+@pytest.mark.parametrize("way_back", ["restart", "tempo auto", "tempo 0 0"])
+def test_there_is_a_way_back_from_a_tempo_range(
+    song: tuple[Path, np.ndarray], way_back: str
+) -> None:
+    told: list[Status] = []
+    commands = {3.0: "tempo 100 150", 4.0: "tempo 100 160", 6.0: way_back}
+    given = play(song[0], 0.02, commands, told)
+    start, present = told[0].tempo_range, [s for s in told if 4.2 < s.stream_s < 5.9]
+    assert not told[0].range_chosen and start == (55.0, 215.0)
+    assert {(s.tempo_range, s.range_chosen) for s in present} == {((100.0, 160.0), True)}
+    assert (told[-1].tempo_range, told[-1].range_chosen) == (start, False)
+    late = at_level(given, 9.5, 10.9)
+    assert late and all(tempo == pytest.approx(120, rel=0.05) for tempo in late)
+
+
+def test_the_octave_of_the_present_tempo_is_kept_whatever_the_factor(
+    song: tuple[Path, np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    told: list[Status] = []
+    commands = {0.1: "tempo keep", 3.0: "double", 3.1: "meter 3", 5.0: "tempo keep"}
+    given = play(song[0], 0.02, commands, told)
+    assert "No tempo is known yet" in caplog.text
+    low, high = told[-1].tempo_range or (0, 0)
+    assert (low, high) == pytest.approx((120 / 2**0.5, 120 * 2**0.5), rel=0.03)
+    assert told[-1].factor == 2.0 and told[-1].meter == 3
+    assert told[5].factor == 1.0 and told[5].meter == 0
+    late = at_level(given, 9.0, 10.9)
+    assert late and all(tempo == pytest.approx(240, rel=0.05) for tempo in late)
+
+
+def test_a_nudge_moves_all_delays_as_far_as_all_of_them_can(
+    song: tuple[Path, np.ndarray],
+) -> None:
+    told: list[Status] = []
+    commands = {1.0: "nudge -5", 2.0: "nudge -50", 3.0: "nudge -50", 4.0: "nudge 2.5"}
+    play(song[0], 0.02, commands, told, delays=(-200.0, 1990.0))
+    seen = [tuple(output.delay_ms for output in status.outputs) for status in told]
+    assert list(dict.fromkeys(seen)) == [
+        (-200.0, 1990.0), (-205.0, 1985.0), (-250.0, 1940.0), (-247.5, 1942.5),
+    ]  # fmt: skip
+    play(song[0], 0.5, {1.0: "nudge 5"})  # nor does it mind that there is none
+
+
 def test_restart_forgets_the_pulse(song: tuple[Path, np.ndarray]) -> None:
     given = play(song[0], 0.02, {5.0: "double", 6.0: "restart"})
     states = [g.state.value for g in given if isinstance(g, ClockStateChange)]
@@ -286,3 +379,36 @@ def test_restart_forgets_the_pulse(song: tuple[Path, np.ndarray]) -> None:
     assert states[place : place + 3] == ["locked", "searching", "locked"]
     late = [g.tempo_bpm for g in given if isinstance(g, Tick) and g.time_s > 9.5]
     assert late and all(tempo == pytest.approx(120, rel=0.05) for tempo in late)
+
+
+def test_ticks_are_given_as_early_as_the_delays_of_now_want(song: tuple[Path, np.ndarray]) -> None:
+    """Also early while a delay glides back; then as late as before it was changed."""
+    source = FileSource(song[0], 0.05)
+    tracker = LiveTracker(FluxModel(), source.sample_rate)
+    queue = CommandQueue()
+    show = Show([(Collector(), 0.0)], queue)
+    show.begin(source, tracker, Health(source))
+    began = time.monotonic() + 1000  # nothing falls due: what is asked for is looked at alone
+    waiting = {4.0: "delay test:// -250", 7.0: "delay test:// 0"}
+    lookahead: dict[float, float] = {}
+    given: list[Tick] = []
+    put = show._put
+    show._put = lambda what, at_s: (  # type: ignore[method-assign]
+        given.append(what) if isinstance(what, Tick) else None, put(what, at_s)
+    )[1]  # fmt: skip
+    for block in source.blocks():
+        at_s = began + tracker.time_s + len(block) / source.sample_rate
+        while waiting and began + min(waiting) <= at_s:
+            when_s = min(waiting)
+            queue.put(parse(waiting.pop(when_s)), began + when_s)
+        show.step(block, tracker.push(block), at_s)
+        lookahead[round(tracker.time_s, 2)] = show._clock.lookahead_s
+    source.close()
+    show.close()
+    assert {round(lookahead[t], 3) for t in lookahead if t < 3.9} == {0.06}
+    assert {round(lookahead[t], 3) for t in lookahead if 4.2 < t < 6.9} == {0.31}
+    assert 0.1 < lookahead[min(t for t in lookahead if t > 8)] < 0.3
+    assert {round(lookahead[t], 3) for t in lookahead if 10.2 < t < 10.9} == {0.06}
+    times = [t.time_s for t in given]
+    assert times == sorted(set(times))
+    assert max(np.diff([t for t in times if 3 < t < 10.9])) < 1.1 * 0.5 / 24

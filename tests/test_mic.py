@@ -123,6 +123,32 @@ def test_a_device_that_is_pulled_out_and_comes_back(microphone: Microphone) -> N
     assert abs(np.median(after) - np.median(before)) < 0.06
 
 
+def test_a_click_does_not_hinder_the_search_for_a_lost_device(microphone: Microphone) -> None:
+    """New devices are seen only when no stream is open: the click's is closed and opens again."""
+    microphone.add_sink()
+    code = (
+        "from beattrack_runtime.live.clock.ticks import Tick\n"
+        "from beattrack_runtime.live.delivery import Due\n"
+        "from beattrack_runtime.live.outputs.click import ClickOutput\n"
+        "from beattrack_runtime.live.spec import parse_output\n"
+        "from beattrack_runtime.portaudio import look_again\n"
+        "click = ClickOutput(parse_output('click://'))\n"
+        "due = Due(Tick(0.0, 0, 0, 1, 4, 120.0, 1.0), 0.0)\n"
+        "click.open(); click.send(due); look_again()\n"
+        "try:\n"
+        "    click.send(due)\n"
+        "except ConnectionError as error:\n"
+        "    print(error)\n"
+        "click.close(); click.open(); click.send(due); click.close()\n"
+        "print('open again')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=microphone.environment, capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.splitlines() == ["the sound card has gone", "open again"], done.stderr
+
+
 def test_channels_are_checked(microphone: Microphone) -> None:
     result = _beattrack(["--mic", "--channel", "99"], microphone.environment)
     assert result.returncode == 2

@@ -16,6 +16,7 @@ import pytest
 from PIL import Image
 
 from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange
+from beattrack_runtime.live.controls import parse
 from beattrack_runtime.live.delivery import Due, OutputHealth
 from browser import Tab, browser
 from test_web import Server, beat, running, status, until
@@ -80,10 +81,12 @@ class Band:
             at += 60 / self._bpm
 
 
-def scene(now: float, bpm: float | None = 120.0, state: ClockState = ClockState.LOCKED) -> Due:
+def scene(
+    now: float, bpm: float | None = 120.0, state: ClockState = ClockState.LOCKED, **more: Any
+) -> Due:
     outputs = tuple(OutputHealth(name, 0.0, 1200, 3, 0, 1, "open") for name in OUTPUTS)
     frames = tuple((12 - 0.02 * n, random.random(), 0.1) for n in range(5, 0, -1))
-    return status(now, tempo_bpm=bpm, state=state, outputs=outputs, frames=frames)
+    return status(now, tempo_bpm=bpm, state=state, outputs=outputs, frames=frames, **more)
 
 
 def show(tab: Tab, server: Server, **window: Any) -> None:
@@ -288,6 +291,64 @@ def test_meter_and_tempo_range(tab: Tab, server: Server) -> None:
     tab.wait("document.querySelector('#answer').textContent.includes('too narrow')")
 
 
+def choices(tab: Tab) -> dict[str, Any]:
+    found: dict[str, Any] = tab.evaluate(
+        "(() => { const e = (id) => document.getElementById(id); return {"
+        "factor: e('factor').hidden ? '' : e('factor').textContent, meter: e('meter').value,"
+        "low: e('low').value, high: e('high').value, dim: e('low').placeholder,"
+        "kept: e('keep').ariaPressed }; })()"
+    )
+    return found
+
+
+def test_shows_what_was_chosen_elsewhere(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    nothing = {"factor": "", "meter": "0", "low": "", "high": "", "dim": "55", "kept": "false"}
+    server.send(status(time.monotonic(), tempo_range=(55.0, 215.0)))
+    tab.wait("document.querySelector('#low').placeholder === '55'")
+    assert choices(tab) == nothing
+    server.send(beat(1, time.monotonic() + 0.1))
+    tab.wait("document.querySelector('#meter').options[0].text === '4, heard'")
+    chosen: dict[str, Any] = {"tempo_range": (61.5, 123.4), "range_chosen": True}
+    server.send(status(time.monotonic(), factor=0.5, meter=3, **chosen))
+    tab.wait("document.querySelector('#factor').textContent === '/2'")
+    expected = {"factor": "/2", "meter": "3", "low": "62", "high": "123", "dim": "62"}
+    assert choices(tab) == {**expected, "kept": "true"}
+    # What is being typed stays, until somebody has set another range.
+    tab.evaluate("document.querySelector('#low').select()")
+    for character in "80":
+        tab.key(character, "", ord(character), character)
+    tab.evaluate("document.querySelector('#high').blur()")
+    server.send(status(time.monotonic(), factor=2.0, **chosen))
+    tab.wait("document.querySelector('#factor').textContent === '×2'")
+    assert choices(tab)["low"] == "80"
+    tab.evaluate("document.activeElement.blur()")
+    server.send(status(time.monotonic(), tempo_range=(55.0, 215.0)))
+    tab.wait("document.querySelector('#factor').hidden")
+    assert choices(tab) == nothing
+
+
+def test_keep_and_nudge_by_button_and_key(tab: Tab, server: Server) -> None:
+    show(tab, server)
+    server.send(status(time.monotonic(), tempo_range=(55.0, 215.0)))
+    tab.click("#keep")
+    until(lambda: len(server.commands) == 1)
+    server.send(status(time.monotonic(), tempo_range=(85.0, 170.0), range_chosen=True))
+    tab.wait("document.querySelector('#keep').ariaPressed === 'true'")
+    tab.click("#keep")
+    tab.click("[data-command='nudge -5']")
+    tab.click("[data-command='nudge 5']")
+    for key in "ka,.":
+        tab.key(key, "", ord(key.upper()), key)
+    until(lambda: len(server.commands) == 8)
+    keep, auto, earlier, later = (
+        parse(text) for text in ("tempo keep", "tempo auto", "nudge -5", "nudge 5")
+    )
+    found = [command for command, _ in server.commands]
+    assert found == [keep, auto, earlier, later, keep, auto, earlier, later]
+    assert not tab.problems
+
+
 def test_what_others_name_is_text(tab: Tab, server: Server) -> None:
     show(tab, server)
     name = "<img src=x onerror=beattrack.hurt=1>"
@@ -306,7 +367,7 @@ def test_says_that_the_connection_is_lost_and_finds_it_again(tab: Tab) -> None:
     with running("127.0.0.1", "a-token-of-tests") as server:
         show(tab, server)
         assert tab.evaluate("document.querySelector('#banner').hidden")
-        server.send(scene(time.monotonic()))
+        server.send(scene(time.monotonic(), tempo_range=(80.0, 160.0), range_chosen=True))
         tab.wait("document.querySelectorAll('#outputs tr').length === 3")
         server.close()
         tab.wait("!document.querySelector('#banner').hidden")
@@ -316,6 +377,7 @@ def test_says_that_the_connection_is_lost_and_finds_it_again(tab: Tab) -> None:
         assert tab.evaluate("document.querySelector('#confidence').ariaValueNow") == "0"
         assert tab.evaluate("document.querySelector('#decibels').textContent") == "–"
         assert tab.evaluate("document.querySelectorAll('#outputs tr').length") == 0
+        assert choices(tab)["kept"] == "false" and choices(tab)["dim"] == ""
         server.open()
         tab.wait("document.querySelector('#link').textContent === 'connected'")
         with Band(server, lambda: 0.1):
@@ -331,7 +393,8 @@ def test_says_that_the_connection_is_lost_and_finds_it_again(tab: Tab) -> None:
 )
 def test_fits_the_window(tab: Tab, server: Server, width: int, height: int) -> None:
     show(tab, server, width=width, height=height, touch=width < 760)
-    server.send(scene(time.monotonic(), 199.9))
+    server.send(scene(time.monotonic(), 199.9, factor=0.25, range_chosen=True,
+                      tempo_range=(141.4, 282.8)))  # fmt: skip
     tab.wait("document.querySelectorAll('#outputs tr').length === 3")
     assert tab.evaluate("document.documentElement.scrollWidth") <= width
     wide = tab.evaluate(

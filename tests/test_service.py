@@ -70,6 +70,21 @@ def test_it_runs_the_image_that_just_builds_and_the_name_that_it_stops() -> None
     assert value("Restart") == "always"
 
 
+def test_a_wrong_command_line_is_not_tried_again_but_a_missing_card_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def no_card(*arguments: object) -> None:
+        raise SourceError("There is no sound card in this test.")
+
+    monkeypatch.setattr(microphone, "MicSource", no_card)
+    final = value("RestartPreventExitStatus").split()
+    for wrong in ("--mic --ouptut none", "--mic --output ocs://h:1", "--mic --meter 99"):
+        assert str(run(wrong.split())) in final, wrong
+    assert str(run(["--mic", "--output", "none"])) not in final
+    assert not set(final) & set(value("SuccessExitStatus").split())
+    assert "no sound card in this test" in capsys.readouterr().err
+
+
 def test_systemd_finds_nothing_odd(tmp_path: Path) -> None:
     if shutil.which("systemd-analyze") is None:
         pytest.skip("systemd-analyze is not installed")

@@ -205,5 +205,5 @@ def test_pacing_keeps_to_the_clock() -> None:
         assert time.monotonic() - began >= number * 0.01 - 1e-3
     assert time.monotonic() - began < 1.0
     began = time.monotonic()
-    assert len(list(paced(blocks(), 100, lambda: True))) == 20
+    assert sum(map(len, paced(blocks(), 100, lambda: True))) == 2000
     assert time.monotonic() - began < 0.5

@@ -30,9 +30,10 @@ from beattrack.config import ConfigError
 from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.controls import Command
 from beattrack_runtime.live.delivery import Due, OutputHealth, Status
-from beattrack_runtime.live.outputs import web
+from beattrack_runtime.live.outputs import make_output, web, web_access
 from beattrack_runtime.live.outputs.web import MAX_CONNECTIONS, MAX_PAGES, WebOutput
 from beattrack_runtime.live.outputs.web_access import Access, Refusal, is_loopback, page_url
+from beattrack_runtime.live.spec import parse_output
 from flux_model import drum_loop
 from virtual_mic import wait_for
 
@@ -137,7 +138,7 @@ def test_serves_the_page_and_lets_it_run_nothing_foreign(server: Server) -> None
     assert headers["Referrer-Policy"] == "no-referrer"
     assert not re.search(r"<script(?![^>]*\bsrc=)", html), "a script within the page"
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|javascript:|https?://", html)
-    for path in ("/lamp.js", "/pictures.js", "/page.js", "/page.css"):
+    for path in ("/lamp.js", "/pictures.js", "/steer.js", "/page.js", "/page.css"):
         assert path[1:] in html
         assert fetch(server.address(path))[0] == 200
     code, _, text = fetch(server.address("/../web.py"))
@@ -151,7 +152,7 @@ def test_tells_what_the_clock_says(server: Server) -> None:
         assert hello["output"] == server.name and hello["session"]
         server.send(beat(7, now + 0.06))
         server.send(Due(ClockStateChange(ClockState.HOLDING, 3.0, 120.0, 0.2), now + 0.1))
-        server.send(status(now))
+        server.send(status(now, tempo_range=(60.0, 120.0), range_chosen=True, factor=0.5, meter=3))
         told = said(client, "beat")
         assert told["at"] == pytest.approx(now + 0.06, abs=1e-4)
         del told["at"]
@@ -165,6 +166,8 @@ def test_tells_what_the_clock_says(server: Server) -> None:
             "name": "osc://127.0.0.1:9000", "delay_ms": -20.0, "sent": 10, "late": 1, "dropped": 0,
             "reconnects": 2, "state": "open",
         }  # fmt: skip
+        assert told["tempo_range"] == [60.0, 120.0] and told["range_chosen"] is True
+        assert told["factor"] == 0.5 and told["meter"] == 3
         assert told["frames"][0][0] == pytest.approx(now - 0.02, abs=1e-4)  # in the server's clock
 
 
@@ -267,33 +270,119 @@ def test_other_sites_may_not_steer(server: Server, origin: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("bound", "host", "allowed"),
+    ("bound", "token", "host", "allowed"),
     [
-        ("127.0.0.1", "127.0.0.1:8080", True),
-        ("127.0.0.1", "localhost:9000", True),  # through a tunnel
-        ("127.0.0.1", "LOCALHOST", True),
-        ("127.0.0.1", "[::1]:8080", True),
-        ("127.0.0.1", "192.168.1.5:8080", False),
-        ("127.0.0.1", "evil.example:8080", False),  # a name that was pointed here
-        ("127.0.0.1", "127.0.0.1.evil.example", False),
-        ("127.0.0.1", "", False),
-        ("127.0.0.1", "127.0.0.1:8080\t;x", False),
-        ("0.0.0.0", "192.168.1.5:8080", True),
-        ("0.0.0.0", "evil.example", False),
-        ("stage.lan", "stage.lan:8080", True),
-        ("stage.lan", "other.lan:8080", False),
+        ("127.0.0.1", None, "127.0.0.1:8080", True),
+        ("127.0.0.1", None, "localhost:9000", True),  # through a tunnel
+        ("127.0.0.1", None, "LOCALHOST", True),
+        ("127.0.0.1", None, "[::1]:8080", True),
+        ("127.0.0.1", None, "lights.example.org", True),  # named so by the user
+        ("127.0.0.1", None, "Lights.example.org:8443", True),
+        ("127.0.0.1", None, "192.168.1.5:8080", False),
+        ("127.0.0.1", None, "evil.example:8080", False),  # a name that was pointed here
+        ("127.0.0.1", None, "127.0.0.1.evil.example", False),
+        ("127.0.0.1", None, "evil.lights.example.org", False),
+        ("127.0.0.1", None, "lights.example.org.evil.example", False),
+        ("127.0.0.1", None, "lightsxexample.org", False),
+        ("127.0.0.1", None, "", False),
+        ("127.0.0.1", None, "127.0.0.1:8080\t;x", False),
+        ("127.0.0.1", TOKEN, "127.0.0.1:8080", True),
+        ("127.0.0.1", TOKEN, "stage.example", True),  # through a proxy: the token decides
+        ("127.0.0.1", TOKEN, "192.168.1.5:8080", True),
+        ("127.0.0.1", TOKEN, "", False),
+        ("127.0.0.1", TOKEN, "127.0.0.1:8080\t;x", False),
+        ("127.0.0.1", TOKEN, "stage.example; script-src *", False),
+        ("127.0.0.1", TOKEN, "stage.example/x", False),
+        ("127.0.0.1", TOKEN, "me@stage.example", False),
+        ("0.0.0.0", None, "192.168.1.5:8080", True),
+        ("0.0.0.0", None, "evil.example", True),  # it lacks the token that is made
+        ("stage.lan", None, "stage.lan:8080", True),
     ],
 )
-def test_names_of_this_machine(bound: str, host: str, allowed: bool) -> None:
-    access = Access(bound, TOKEN)
-    headers: dict[str, list[str]] = {"host": [host], "origin": []}
+def test_names_of_this_machine(bound: str, token: str | None, host: str, allowed: bool) -> None:
+    access = Access(bound, token, "lights.example.org")
+    target = f"/?token={access.token or ''}"
     if allowed:
-        assert access.check(f"/?token={TOKEN}", headers) == "/"
+        assert access.check(target, {"host": [host], "origin": []}) == "/"
     else:
         with pytest.raises(Refusal, match="not called so"):
-            access.check(f"/?token={TOKEN}", headers)
+            access.check(target, {"host": [host], "origin": []})
+    if access.token:  # however this machine is called
+        with pytest.raises(Refusal):
+            access.check("/", {"host": [host], "origin": []})
     with pytest.raises(Refusal):
-        access.check(f"/?token={TOKEN}", {"host": [host, host], "origin": []})
+        access.check(target, {"host": [host, host], "origin": []})
+
+
+@pytest.mark.parametrize(
+    ("host", "origin", "allowed"),
+    [
+        ("lights.example.org", "https://lights.example.org", True),
+        ("lights.example.org:8443", "https://LIGHTS.example.org:8443", True),
+        ("127.0.0.1:8080", "https://lights.example.org:8443", True),  # a proxy that renames
+        ("127.0.0.1:8080", "http://lights.example.org", False),
+        ("127.0.0.1:8080", "https://evil.example", False),
+        ("127.0.0.1:8080", "https://lights.example.org.evil.example", False),
+        ("127.0.0.1:8080", "https://lightsxexample.org", False),
+        ("127.0.0.1:8080", "null", False),
+        ("127.0.0.1:8080", "", False),
+        ("stage.example", "https://stage.example", True),
+        ("stage.example", "http://stage.example", True),
+        ("stage.example", "https://evil.example", False),
+        ("stage.example", "https://stage.example:1", False),
+    ],
+)
+def test_whose_page_may_steer(host: str, origin: str, allowed: bool) -> None:
+    access = Access("127.0.0.1", TOKEN, "lights.example.org")
+    target, headers = f"/socket?token={TOKEN}", {"host": [host], "origin": [origin]}
+    if allowed:
+        assert access.check(target, headers) == "/socket"
+    else:
+        with pytest.raises(Refusal, match="Another site"):
+            access.check(target, headers)
+    with pytest.raises(Refusal):
+        access.check(target, {"host": [host], "origin": [origin, origin]})
+    with pytest.raises(Refusal):
+        access.check("/socket", headers)
+
+
+@pytest.mark.parametrize("name", ["", "a b", "a:1", "a/b", "https://a", "a\n", "é", "a" * 300])
+def test_a_name_that_is_none_is_refused(name: str) -> None:
+    with pytest.raises(ConfigError, match="lights.example.org"):
+        Access("127.0.0.1", None, name)
+
+
+def test_behind_a_proxy_that_keeps_the_host(token_server: Server) -> None:
+    """Page and socket, asked for as a TLS proxy passes them on; the address says the name."""
+    headers = {"Host": "stage.example"}
+    code, told, _ = fetch(token_server.address(token=TOKEN), **headers)
+    assert code == 200 and "wss://stage.example" in told["Content-Security-Policy"]
+    assert fetch(token_server.address(), **headers)[0] == 403
+    for origin, welcome in (("https://stage.example", True), ("https://evil.example", False)):
+        raw = socket.create_connection(("127.0.0.1", token_server.port), timeout=3)
+        address = f"ws://stage.example/socket?token={TOKEN}"
+        if welcome:
+            with connect(address, sock=raw, origin=origin) as client:
+                said(client, "hello")
+        else:
+            with pytest.raises(InvalidStatus):
+                connect(address, sock=raw, origin=origin)
+
+
+def test_the_name_is_a_key_of_the_address() -> None:
+    output = make_output(parse_output("web://?name=lights.example.org"), lambda command, at: None)
+    assert isinstance(output, WebOutput)
+    found = output._access.check("/", {"host": ["lights.example.org"], "origin": []})
+    assert found == "/" and output._access.token is None
+
+
+def test_without_a_route_the_address_is_one_that_phones_find(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(web_access, "_own_address", lambda: None)
+    for name, shown in (("stage", "stage.local"), ("stage.lan", "stage.lan")):
+        monkeypatch.setattr(socket, "gethostname", lambda name=name: name)
+        assert page_url("0.0.0.0", 8080, "t" * 8) == f"http://{shown}:8080/?token=tttttttt"
 
 
 def test_the_address_to_open() -> None:

@@ -40,10 +40,14 @@ class Microphone:
         self._control("load-module", "module-pipe-source", *_SOURCE, f"file={self.fifo}")
         self._control("set-default-source", "vmic")
 
-    def loop_back(self) -> None:
-        """Make a loudspeaker whose sound is what the microphone hears."""
+    def add_sink(self) -> None:
+        """Make a loudspeaker that nobody hears."""
         self._control("load-module", "module-null-sink", "sink_name=room", f"rate={RATE}")
         self._control("set-default-sink", "room")
+
+    def loop_back(self) -> None:
+        """Make a loudspeaker whose sound is what the microphone hears."""
+        self.add_sink()
         self._control("set-default-source", "room.monitor")
 
     def _control(self, *words: str) -> None:

@@ -123,9 +123,9 @@ def beattrack(
     channel: Annotated[
         int | None, _option("--channel", _INPUT, "Hear this channel of live sound alone, from 1.")
     ] = None,
-    list_devices: Annotated[bool, _option("--list-devices", _INPUT, "List sound inputs.")] = False,
+    list_devices: Annotated[bool, _option("--list-devices", _INPUT, "List sound devices.")] = False,
     realtime: Annotated[
-        bool, _option("--realtime", _INPUT, "Play files at their own speed, as if live.")
+        bool, _option("--realtime", _INPUT, "Take files or stdin at their own speed, as if live.")
     ] = False,
     output: Annotated[
         list[str] | None,

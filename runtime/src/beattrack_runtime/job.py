@@ -196,8 +196,7 @@ class Job:
         """Track one file; return whether all its results were written."""
         from beattrack_runtime.sources import FileSource
 
-        # Played in real time, blocks are as long as the tracker's frames.
-        source = FileSource(path, block_s=0.02 if self._request.realtime else 0.1)
+        source = FileSource(path)
         with contextlib.closing(source):
             if len(self._request.files) > 1:
                 self._headline(path)
@@ -257,8 +256,8 @@ def _check(request: Request) -> None:
     ):
         if value is not None and not fits:
             raise MisuseError(f"{option} belongs to {owner}.")
-    if request.realtime and live.kind:
-        raise MisuseError("--realtime belongs to --file: live sound is in real time anyway.")
+    if request.realtime and live.kind and not live.stdin:
+        raise MisuseError("--realtime belongs to --file and --stdin: a microphone needs none.")
     show = request.show
     if show.outputs and request.files and not request.realtime:
         raise MisuseError(

@@ -46,22 +46,31 @@ _log = logging.getLogger("beattrack")
 def list_devices() -> list[str]:
     """Return a line for each input device: index, name, channels, rate, '(default)'.
 
+    The outputs follow in the same way, under a heading.
+
     Raises:
         SourceError: PortAudio is missing, or there is no input device.
     """
     with opening():
         sd = portaudio()
     try:
-        devices = [d for d in sd.query_devices() if d["max_input_channels"] > 0]
+        devices = list(sd.query_devices())
     except sd.PortAudioError as error:
         raise SourceError(f"The sound devices cannot be listed: {words(error)}.") from None
-    if not devices:
+    if not any(d["max_input_channels"] > 0 for d in devices):
         raise _no_input()
-    default = sd.default.device[0]
+    inputs, outputs = (_lines(sd, devices, kind) for kind in ("input", "output"))
+    return [*inputs, *(["Outputs, for click://DEVICE:", *outputs] if outputs else [])]
+
+
+def _lines(sd: ModuleType, devices: list[dict[str, Any]], kind: str) -> list[str]:
+    """Return a line for each device that has channels of a kind, ``input`` or ``output``."""
+    default = sd.default.device[("input", "output").index(kind)]
     return [
-        f"{d['index']:3d}  {d['name']}  ({d['max_input_channels']} channels, "
+        f"{d['index']:3d}  {d['name']}  ({d[f'max_{kind}_channels']} channels, "
         f"{d['default_samplerate']:.0f} Hz){'  (default)' if d['index'] == default else ''}"
         for d in devices
+        if d[f"max_{kind}_channels"] > 0
     ]
 
 

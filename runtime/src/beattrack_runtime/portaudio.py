@@ -40,7 +40,7 @@ def opening() -> Iterator[None]:
 
 
 def opened(stream: Any) -> None:
-    """Tell of a stream that has been opened, so that `look_again` leaves it alone."""
+    """Tell of a stream that has been opened, so that `look_again` closes it."""
     _open.add(stream)
 
 
@@ -57,19 +57,17 @@ def release(stream: Any) -> None:
         _open.discard(stream)
 
 
-def look_again() -> bool:
+def look_again() -> None:
     """Have PortAudio list the devices anew: it never sees those plugged in after its start.
 
-    Returns:
-        False, and nothing is done, while any stream is open: it would not survive.
+    No stream survives that: this program's others are closed, and whoever owns one opens it again.
     """
     sd = portaudio()
     with opening():
-        if len(_open):
-            return False
+        for stream in list(_open):
+            release(stream)
         sd._terminate()
         sd._initialize()
-        return True
 
 
 def words(error: Exception | None) -> str:

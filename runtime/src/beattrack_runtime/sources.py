@@ -31,6 +31,7 @@ _UNKNOWN_BYTES = 0x7FFF0000  # and more: the header was written before the lengt
 
 GAP_STEP_S = 0.05  # a gap in a stream is filled in steps of this; a shorter one is none
 MAX_GAP_S = 3600.0  # a longer one is a damaged time stamp
+PACED_S = 0.02  # of a block that is played in real time: as long as the tracker's frames
 
 _log = logging.getLogger("beattrack")
 
@@ -238,18 +239,20 @@ def _cut_off(report: str) -> bool:
 def paced(
     blocks: Iterator[NDArray[np.float32]], sample_rate: int, stopped: Callable[[], bool]
 ) -> Iterator[NDArray[np.float32]]:
-    """Yield each block when its last sample would have been heard, as a microphone would.
+    """Yield blocks of at most ``PACED_S`` when their last sample would have been heard.
 
     Args:
-        blocks: float32 [n, channels].
+        blocks: float32 [n, channels], of any length.
         sample_rate: of the blocks, Hz.
         stopped: asked while waiting; when it says True, the wait ends at once.
     """
     began = time.monotonic()
-    heard = 0
-    for block in blocks:
-        heard += len(block)
-        due = began + heard / sample_rate
-        while not stopped() and (wait := due - time.monotonic()) > 0:
-            time.sleep(min(wait, 0.05))
-        yield block
+    heard, step = 0, max(1, round(PACED_S * sample_rate))
+    for whole in blocks:
+        for start in range(0, max(1, len(whole)), step):  # one without samples passes as it is
+            block = whole[start : start + step]
+            heard += len(block)
+            due = began + heard / sample_rate
+            while not stopped() and (wait := due - time.monotonic()) > 0:
+                time.sleep(min(wait, 0.05))
+            yield block

@@ -171,7 +171,7 @@ def _propose(spec: OutputSpec, delay_s: float) -> None:
     """Print the delay to use, within what is possible."""
     wanted = delay_s * 1e3
     delay = min(MAX_DELAY_MS, max(MIN_DELAY_MS, wanted))
-    print(f"  use --output '{spec.text}?delay={round(delay)}'")
+    print(f"  use --output '{spec.with_delay(round(delay))}'")
     if delay != wanted:
         print(f"  ({wanted:.0f} ms would be right, which is more than can be made up for)")
 

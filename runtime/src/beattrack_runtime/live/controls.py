@@ -18,8 +18,10 @@ MIN_BPM, MAX_BPM = 20.0, 400.0  # of DecoderConfig
 # name -> what follows it
 KINDS = {
     "tap": "", "double": "", "halve": "", "one": "", "meter": "N", "tempo": "LOW HIGH",
-    "delay": "OUTPUT MS", "restart": "",
+    "delay": "OUTPUT MS", "nudge": "MS", "restart": "",
 }  # fmt: skip
+AUTO = (0.0, 0.0)  # the tempo range that stands for that of the start
+MAX_NUDGE_MS = 50.0
 
 
 @dataclass(frozen=True)
@@ -27,14 +29,15 @@ class Command:
     """One thing that the user asked for; made by `parse`."""
 
     kind: str  # of KINDS
-    # meter: N, 0 for the tracker's own; tempo: LOW, HIGH in bpm; delay: MS
+    # meter: N, 0 for the tracker's own; delay, nudge: MS
+    # tempo: LOW, HIGH in bpm; AUTO for the range of the start; none for the present tempo's octave
     numbers: tuple[float, ...] = ()
     output: str = ""  # delay: the output's name
 
 
 def parse(text: str) -> Command:
-    """Read ``tap``, ``double``, ``halve``, ``one``, ``meter 3``, ``tempo 80 160``, ``restart`` or
-    ``delay osc://127.0.0.1:9000 -20``.
+    """Read ``tap``, ``double``, ``halve``, ``one``, ``meter 3``, ``restart``, ``nudge -5``,
+    ``tempo 80 160`` (or ``keep``, ``auto`` or ``0 0``), or ``delay osc://127.0.0.1:9000 -20``.
 
     Raises:
         ConfigError: anything else; no text makes it raise another error.
@@ -49,22 +52,34 @@ def parse(text: str) -> Command:
     usage = KINDS[kind].split()
     if kind == "delay" and len(words) > 2:  # names of MIDI ports have spaces
         words = [" ".join(words[:-1]), words[-1]]
+    if kind == "tempo" and words in (["keep"], ["auto"]):
+        return Command(kind, AUTO if words == ["auto"] else ())
     if len(words) != len(usage):
-        raise ConfigError(f"The command is '{' '.join([kind, *usage])}'.")
+        more = ", 'tempo keep' or 'tempo auto'" if kind == "tempo" else ""
+        raise ConfigError(f"The command is '{' '.join([kind, *usage])}'{more}.")
     if kind == "meter":
         return Command(kind, (_number(kind, words[0], 0, MAX_METER, whole=True),))
+    if kind == "nudge":
+        return Command(kind, (_number(kind, words[0], -MAX_NUDGE_MS, MAX_NUDGE_MS),))
     if kind == "tempo":
-        low, high = (_number(kind, word, MIN_BPM, MAX_BPM) for word in words)
-        if high < low:
-            raise ConfigError(f"tempo {low:g} {high:g} is the wrong way round: LOW comes first.")
-        if high < 1.2 * low:
-            raise ConfigError(f"tempo {low:g} {high:g} is too narrow: HIGH is at least 1.2 LOW.")
-        return Command(kind, (low, high))
+        return Command(kind, _range(words))
     if kind == "delay":
         from beattrack_runtime.live.spec import MAX_DELAY_MS, MIN_DELAY_MS
 
         return Command(kind, (_number(kind, words[1], MIN_DELAY_MS, MAX_DELAY_MS),), words[0])
     return Command(kind)
+
+
+def _range(words: list[str]) -> tuple[float, ...]:
+    """Read LOW and HIGH in bpm; two zeros stand for the range of the start. Raises ConfigError."""
+    if {"0", "0.0"}.issuperset(words):
+        return AUTO
+    low, high = (_number("tempo", word, MIN_BPM, MAX_BPM) for word in words)
+    if high < low:
+        raise ConfigError(f"tempo {low:g} {high:g} is the wrong way round: LOW comes first.")
+    if high < 1.2 * low:
+        raise ConfigError(f"tempo {low:g} {high:g} is too narrow: HIGH is at least 1.2 LOW.")
+    return low, high
 
 
 def _number(kind: str, word: str, low: float, high: float, whole: bool = False) -> float:

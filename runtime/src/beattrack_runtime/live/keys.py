@@ -16,12 +16,14 @@ from beattrack_runtime.live.controls import Command, parse
 
 KEYS = {
     " ": "tap", "t": "tap", "d": "double", "*": "double", "h": "halve", "/": "halve",
-    "1": "one", "r": "restart", "0": "meter 0",
+    "1": "one", "r": "restart", "0": "meter 0", "k": "tempo keep", "a": "tempo auto",
+    ",": "nudge -5", ".": "nudge 5",
     **{str(n): f"meter {n}" for n in range(2, 10)},
 }  # fmt: skip
 HELP = (
     "Keys: space taps, d doubles, h halves, 1 sets the one, 2-9 the beats of a bar, 0 as heard, "
-    "r restarts."
+    "k keeps the tempo's octave, a takes any tempo, comma and full stop move all outputs 5 ms "
+    "earlier and later, r restarts."
 )
 _POLL_S = 0.2
 

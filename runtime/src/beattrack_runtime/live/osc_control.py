@@ -16,10 +16,12 @@ from pythonosc.osc_message import OscMessage
 from beattrack.config import ConfigError
 from beattrack_runtime.errors import OutputError, reason
 from beattrack_runtime.live.controls import KINDS, Command, parse
+from beattrack_runtime.live.hosts import find_host
 
 PREFIX = "/beattrack/control/"
 MAX_BYTES = 1024  # of a datagram; longer ones are no command
 MAX_IN_BUNDLE = 16  # messages
+MAX_TOLD = 8  # addresses that are none, of which the user is told
 _POLL_S = 0.2
 
 _log = logging.getLogger("beattrack")
@@ -29,7 +31,8 @@ class OscControl:
     """Listens for ``/beattrack/control/tap``, ``.../meter 3`` and so on: a command is an address.
 
     A command without values may have one number, since buttons send one when they are pressed and
-    0 when they are let go: 0 means nothing. Whatever is no command is counted and forgotten.
+    0 when they are let go: 0 means nothing. Whatever is no command is counted, and the first
+    addresses that are none are told of.
     """
 
     def __init__(self, address: tuple[str, int], put: Callable[[Command], None]) -> None:
@@ -40,6 +43,7 @@ class OscControl:
         self._thread: threading.Thread | None = None
         self._ended = threading.Event()
         self.refused = 0  # datagrams and messages that were no command
+        self._told: set[str] = set()  # addresses of which the user was told that they are none
 
     @property
     def port(self) -> int:
@@ -50,10 +54,8 @@ class OscControl:
         """Begin. Raises OutputError when the port cannot be had."""
         host, port = self._address
         try:
-            family, kind, protocol, _, address = socket.getaddrinfo(
-                host, port, type=socket.SOCK_DGRAM, flags=socket.AI_PASSIVE
-            )[0]
-            self._socket = socket.socket(family, kind, protocol)
+            family, address = find_host(host, port, socket.SOCK_DGRAM)
+            self._socket = socket.socket(family, socket.SOCK_DGRAM)
             self._socket.bind(address)
         except OSError as error:
             self.stop()
@@ -86,10 +88,16 @@ class OscControl:
                 command = read(message.address, list(message.params))
             except ConfigError as error:
                 self.refused += 1
-                _log.debug("osc control: %s", error)
+                self._tell(str(message.address), str(error))
                 continue
             if command is not None:
                 self._put(command)
+
+    def _tell(self, address: str, sentence: str) -> None:
+        """Say what is wrong with an address once; anyone may send here, so not for ever."""
+        if address not in self._told and len(self._told) < MAX_TOLD:
+            self._told.add(address)
+            _log.warning("OSC control: %s", sentence)
 
     def stop(self) -> None:
         """End."""
@@ -119,17 +127,22 @@ def read(address: str, values: list[Any]) -> Command | None:
         ConfigError: it is none.
     """
     if not address.startswith(PREFIX):
-        raise ConfigError(f"There is no OSC address {address[:60]!a}.")
+        kind = address.rstrip("/").rpartition("/")[2]
+        hint = (
+            f": did you mean {PREFIX}{kind}?" if kind in KINDS else f": they begin with {PREFIX}."
+        )
+        raise ConfigError(f"There is no OSC address {address[:60]!a}{hint}")
     kind = address[len(PREFIX) :]
-    words = [_word(value) for value in values[:4]]
+    words = [_word(value, kind == "delay") for value in values[:4]]
     if KINDS.get(kind) == "" and len(words) == 1 and words.pop() == "0":
         return None
     return parse(" ".join([kind, *words]))
 
 
-def _word(value: Any) -> str:
+def _word(value: Any, spaces: bool) -> str:
+    """Return a value as a command has it; names of outputs have spaces. Raises ConfigError."""
     if isinstance(value, (bool, int, float)) and math.isfinite(value):
         return f"{float(value):.10g}"
-    if isinstance(value, str) and value and value.isprintable() and " " not in value:
+    if isinstance(value, str) and value and value.isprintable() and (spaces or " " not in value):
         return value
     raise ConfigError("An OSC command takes numbers, and words without spaces.")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from beattrack.config import ConfigError, DecoderConfig
 from beattrack_runtime.errors import MisuseError
 from beattrack_runtime.live.controls import MAX_METER, parse
-from beattrack_runtime.live.spec import OutputSpec, is_live, parse_host, parse_output
+from beattrack_runtime.live.spec import OSC_PREFIX, OutputSpec, is_live, parse_host, parse_output
 
 if TYPE_CHECKING:
     from beattrack_runtime.live.show import Control, Show
@@ -45,16 +45,28 @@ def read_request(
     outputs: list[str], control: str | None, meter: int | None, tempo_range: str | None
 ) -> ShowRequest:
     """Read the options; ``outputs`` are the live ones. Raises MisuseError."""
-    specs = tuple(parse_output(text) for text in outputs)
-    names = [spec.text for spec in specs]
-    for name in names:
-        if names.count(name) > 1:
-            raise MisuseError(f"--output '{name}' is given twice.")
+    specs = _distinct([parse_output(text) for text in outputs])
     if meter is not None and not 1 <= meter <= MAX_METER:
         raise MisuseError(f"--meter {meter} is not possible: it must be 1 to {MAX_METER}.")
     low_high = None if tempo_range is None else _read_range(tempo_range)
     where = None if control is None else parse_host("--control", control, "osc")
     return ShowRequest(specs, where, meter, low_high)
+
+
+def _distinct(specs: list[OutputSpec]) -> tuple[OutputSpec, ...]:
+    """Return the outputs under names of their own. Raises MisuseError where one is given twice.
+
+    At one OSC address there may be several prefixes, which then belong to the names.
+    """
+    named: list[OutputSpec] = []
+    for spec in specs:
+        prefix = spec.options.get("prefix", OSC_PREFIX)
+        if prefix != OSC_PREFIX and sum(other.text == spec.text for other in specs) > 1:
+            spec = dataclasses.replace(spec, text=f"{spec.text}?prefix={prefix}")
+        if any(spec.text == other.text for other in named):
+            raise MisuseError(f"--output '{spec.text}' is given twice.")
+        named.append(spec)
+    return tuple(named)
 
 
 def _read_range(text: str) -> tuple[float, float]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import dataclasses
 import logging
 import math
 import os
@@ -16,12 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from beattrack.config import ConfigError
-from beattrack.events import Event, StateChange, TrackerState
+from beattrack.events import Event
 from beattrack_runtime.live.clock.loop import BeatClock
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
-from beattrack_runtime.live.controls import Command, CommandQueue
+from beattrack_runtime.live.controls import AUTO, Command, CommandQueue
 from beattrack_runtime.live.delivery import Delivery, Output, Status
-from beattrack_runtime.live.telling import Pulse, outcome, settings
+from beattrack_runtime.live.spec import MAX_DELAY_MS, MIN_DELAY_MS
+from beattrack_runtime.live.telling import Lamp, outcome, settings
+from beattrack_runtime.live.tempo_range import TempoRange
 from beattrack_runtime.live.walltime import StreamTime
 from beattrack_runtime.view import View
 
@@ -32,9 +33,10 @@ if TYPE_CHECKING:
 
 LOOKAHEAD_S = 0.06  # ticks are given so long before they sound, and before the earliest output
 MAX_GAP_S = 1.5  # audio that does not come for so long: the source gives silence by then
+HASTY = 5  # s in a row of audio that came too fast: no gap made up for, but a file through a pipe
 STATUS_S = 0.1  # between two statuses
 FRAMES = 64  # that one status tells of at most
-_PRIORITY = 5  # among real-time threads, 1-99: sound servers have more
+PRIORITY = 5  # among real-time threads, 1-99: sound servers have more
 _SWITCH_S = 0.001  # s for which one Python thread may keep the others waiting
 
 _log = logging.getLogger("beattrack")
@@ -69,13 +71,15 @@ class Show:
         self._controls: list[Control] = []
         self._clock = BeatClock(self._lookahead_s())
         self._time = StreamTime()
-        self._pulse = Pulse()
+        self._lamp = Lamp()
         self._tracker: LiveTracker | None = None
+        self._range: TempoRange | None = None
         self._source: Source | None = None
         self._health: Health | None = None
         self._silences: list[tuple[float, bool]] = []
         self._activation = (0.0, 0.0)
         self._frames: deque[tuple[float, float, float]] = deque(maxlen=FRAMES)
+        self._hasty = False  # whether it was said that the sound comes too fast
         self._status_s = -math.inf  # when the last status was made, monotonic
         self._switch_s = sys.getswitchinterval()
         sys.setswitchinterval(_SWITCH_S)
@@ -97,14 +101,15 @@ class Show:
         """Begin a stream; ``tracker`` must be new or reset, ``health`` is kept by the caller."""
         self._clock = BeatClock(self._lookahead_s(), self._clock)
         self._time = StreamTime()
-        self._pulse = Pulse()
+        self._lamp = Lamp()
         self._source, self._tracker, self._health = source, tracker, health
+        self._range = TempoRange(tracker)
         tracker.on_silence = lambda time_s, silent: self._silences.append((time_s, silent))
 
     def view(self) -> View:
         """Return the clock's pulse as it is now, for the terminal; within a stream."""
         assert self._tracker is not None
-        return self._pulse.view(self._clock, self._tracker.time_s)
+        return self._lamp.view(self._clock, self._tracker.time_s)
 
     def frame(self, time_s: float, beat: float, downbeat: float) -> None:
         """Take the activations of a frame, for the page."""
@@ -115,10 +120,15 @@ class Show:
         """Take a block that came at ``at_s``, monotonic, and what it made known."""
         assert self._tracker is not None
         now_s = self._tracker.time_s
+        self._clock.lookahead_s = self._lookahead_s()  # it changes while a delay does
         if len(block):
             if self._time.wall(0.0) is None:
                 _log.debug("stream time 0 is %.6f s of the monotonic clock", at_s - now_s)
             self._time.heard(now_s, at_s)
+            if self._time.hasty >= HASTY and not self._hasty:
+                self._hasty = True
+                _log.warning("The sound comes faster than real time, so outputs cannot keep time "
+                             "with it; --stdin --realtime slows it down.")  # fmt: skip
         for time_s, silent in self._silences:
             for event in events:
                 if event.emitted_s < time_s:
@@ -142,38 +152,44 @@ class Show:
 
     def _command(self, command: Command, time_s: float, now_s: float) -> None:
         """Carry out what the user asked for at ``time_s``."""
-        assert self._tracker is not None
+        assert self._range is not None
         before = settings(self._clock)
         try:
             if command.kind == "delay":
                 self._set_delay(command.output, command.numbers[0])
+            elif command.kind == "nudge":
+                self._nudge(command.numbers[0])
             elif command.kind == "tempo":
-                low, high = command.numbers
-                config = self._tracker.decoder
-                self._tracker.retune(dataclasses.replace(config, min_bpm=low, max_bpm=high))
-                # The filter begins anew: the clock holds until it has found the beat again.
-                self._clock.event(StateChange(TrackerState.LOST, now_s, 0.0))
+                self._range.steer(command.numbers, self._clock.tempo_bpm / self._clock.factor)
+                self._clock.retune(now_s, level_chosen=command.numbers not in ((), AUTO))
             elif command.kind == "restart":
-                self._tracker.retune(self._tracker.decoder)
+                self._range.restore()
                 self._clock.restart(now_s)
             else:
                 self._clock.command(command, time_s)
         except ConfigError as error:
             _log.warning("%s", error)
         else:
-            _log.info("%s", outcome(command, before, self._clock))
+            _log.info("%s", outcome(command, before, self._clock, self._range.bpm))
 
     def _set_delay(self, name: str, delay_ms: float) -> None:
         for delivery in self.deliveries:
             if delivery.name == name:
                 delivery.set_delay(delay_ms)
-                self._clock.lookahead_s = max(self._clock.lookahead_s, self._lookahead_s())
                 return
         raise ConfigError(f"There is no output {name[:60]!a}.")
 
+    def _nudge(self, step_ms: float) -> None:
+        """Move all delays by so much, or by what every one of them still can: they stay in step."""
+        delays = {d.name: d.health().delay_ms for d in self.deliveries}
+        low = MIN_DELAY_MS - min(delays.values(), default=0.0)
+        high = MAX_DELAY_MS - max(delays.values(), default=0.0)
+        for name, delay_ms in delays.items():
+            self._set_delay(name, delay_ms + max(low, min(high, step_ms)))
+
     def _pass_on(self, given: Sequence[Tick | ClockStateChange]) -> None:
         for what in given:
-            self._pulse.given(what)
+            self._lamp.given(what)
             at_s = self._time.wall(what.time_s)
             if at_s is not None:
                 self._put(what, at_s)
@@ -183,7 +199,7 @@ class Show:
             delivery.put(what, at_s)
 
     def _send_status(self, now_s: float, at_s: float) -> None:
-        assert self._source is not None and self._health is not None
+        assert self._source is not None and self._health is not None and self._range is not None
         clock = self._clock
         status = Status(
             stream_s=now_s,
@@ -198,6 +214,10 @@ class Show:
             health=self._health.line(),
             outputs=tuple(delivery.health() for delivery in self.deliveries),
             frames=tuple(self._frames),
+            tempo_range=self._range.bpm,
+            range_chosen=self._range.chosen,
+            factor=clock.factor,
+            meter=clock.meter,
         )
         self._frames.clear()
         wall_s = self._time.wall(now_s)  # steadier than the arrival of one block
@@ -242,7 +262,7 @@ def hurry() -> tuple[int, os.sched_param] | None:
     """
     try:
         before = os.sched_getscheduler(0), os.sched_getparam(0)
-        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(_PRIORITY))
+        os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(PRIORITY))
     except (AttributeError, OSError):  # no such system, or no right
         return None
     return before

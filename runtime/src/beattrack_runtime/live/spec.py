@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, field
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 from beattrack_runtime.errors import MisuseError
 
 MIN_DELAY_MS, MAX_DELAY_MS = -250.0, 2000.0
+OSC_PREFIX = "/beattrack"  # of the addresses of messages, unless another is given
 MAX_LENGTH = 500  # characters of one specification
 
 
@@ -28,13 +29,18 @@ KINDS: dict[str, Kind] = {
     "osc": Kind("osc://127.0.0.1:9000", "host", keys={"prefix": "text"}),
     "midi": Kind(
         "midi://NAME", "name",
-        keys={"channel": "int", "note": "int", "one": "int", "clock": "yes", "notes": "yes"},
+        keys={
+            "channel": "int", "note": "int", "one": "int", "clock": "yes", "notes": "yes",
+            "transport": "yes", "free": "yes",
+        },
     ),
-    "link": Kind("link://", "none", keys={"quantum": "int"}),
+    "link": Kind("link://", "none", keys={"quantum": "int", "startstop": "yes"}),
     "serial": Kind("serial:///dev/ttyUSB0", "path", keys={"baud": "int"}),
     "os2l": Kind("os2l://127.0.0.1:9996", "host", 9996, "127.0.0.1"),
     "click": Kind("click://DEVICE", "name", keys={"volume": "float"}),
-    "web": Kind("web://127.0.0.1:8080", "host", 8080, "127.0.0.1", keys={"token": "text"}),
+    "web": Kind(
+        "web://127.0.0.1:8080", "host", 8080, "127.0.0.1", keys={"token": "text", "name": "text"},
+    ),
 }  # fmt: skip
 
 
@@ -54,6 +60,14 @@ class OutputSpec:
     def on_stdout(self) -> bool:
         """Whether it writes to stdout."""
         return self.scheme == "jsonl" and not self.place
+
+    def with_delay(self, delay_ms: float) -> str:
+        """Return how to write this output, all its keys included, with another delay."""
+        keys = [f"delay={delay_ms:g}"]
+        for key, value in self.options.items():
+            text = ("no", "yes")[value] if isinstance(value, bool) else str(value)
+            keys.append(f"{key}={quote(text)}")
+        return f"{self.text}?{'&'.join(keys)}"
 
 
 def is_live(text: str) -> bool:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from beattrack_runtime.errors import MisuseError, SourceError, reason
 from beattrack_runtime.live.fit import Fitter
+from beattrack_runtime.live.hosts import find_host
 from beattrack_runtime.live.pace import Pace, in_step, silence
 from beattrack_runtime.live.pcm import (
     AUDIO_FILES,
@@ -232,7 +233,7 @@ def parse_address(address: str) -> tuple[str, int]:
 
 def _listen(address: str, host: str, port: int) -> socket.socket:
     try:
-        family, _, _, _, where = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        family, where = find_host(host, port, socket.SOCK_STREAM)
         server = socket.socket(family, socket.SOCK_STREAM)
         try:
             server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -242,7 +243,6 @@ def _listen(address: str, host: str, port: int) -> socket.socket:
         except OSError:
             server.close()
             raise
-    except (OSError, UnicodeError) as error:
-        words = reason(error) if isinstance(error, OSError) else "no such host"
-        raise SourceError(f"Cannot listen on '{address}': {words}.") from None
+    except OSError as error:
+        raise SourceError(f"Cannot listen on '{address}': {reason(error)}.") from None
     return server

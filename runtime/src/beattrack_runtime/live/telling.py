@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections import deque
 
-from beattrack_runtime.live.clock.loop import FACTORS, BeatClock
+from beattrack_runtime.live.clock.levels import FACTORS
+from beattrack_runtime.live.clock.loop import BeatClock
 from beattrack_runtime.live.clock.ticks import RUNNING, ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.controls import Command
 from beattrack_runtime.view import LastBeat, View, times
@@ -12,7 +13,7 @@ from beattrack_runtime.view import LastBeat, View, times
 Settings = tuple[ClockState, float, float]  # state, tempo in bpm, factor
 
 
-class Pulse:
+class Lamp:
     """Remembers the clock's beats, which are given ahead of time, until they sound."""
 
     def __init__(self) -> None:
@@ -43,8 +44,17 @@ def settings(clock: BeatClock) -> Settings:
     return clock.state, clock.tempo_bpm, clock.factor
 
 
-def outcome(command: Command, before: Settings, clock: BeatClock) -> str:
-    """Return a line on what became of a command that the show took; ``before`` it were these."""
+def outcome(
+    command: Command, before: Settings, clock: BeatClock, tempi: tuple[float, float]
+) -> str:
+    """Return a line on what became of a command that the show took.
+
+    Args:
+        command: what was asked for.
+        before: the clock's settings until then.
+        clock: as it is now.
+        tempi: lowest and highest tempo that the tracker searches now, bpm.
+    """
     numbers = [f"{number:g}" for number in command.numbers]
     told = {
         "tap": "" if before == settings(clock) else _tempo(clock),
@@ -56,8 +66,9 @@ def outcome(command: Command, before: Settings, clock: BeatClock) -> str:
         "meter": "as the tracker counts"
         if numbers == ["0"]
         else f"{' '.join(numbers)} beats in a bar",
-        "tempo": f"{' to '.join(numbers)} bpm",
+        "tempo": f"{tempi[0]:g} to {tempi[1]:g} bpm",
         "delay": f"{command.output} {' '.join(numbers)} ms",
+        "nudge": f"all outputs by {' '.join(numbers)} ms",
         "restart": "the clock searches anew",
     }.get(command.kind, " ".join(numbers))
     return f"{command.kind}: {told}" if told else command.kind

@@ -32,6 +32,7 @@ class StreamTime:
         self._minima: deque[tuple[float, float]] = deque(maxlen=WINDOWS)
         self._goal_s = 0.0  # the offset that is slewed to
         self.jumps = 0  # times that the stream was broken off
+        self.hasty = 0  # windows in a row in which it gained on the clock as no sound card does
 
     def heard(self, stream_s: float, at_s: float) -> None:
         """Take one arrival: at ``at_s`` (monotonic) the stream had come to ``stream_s``."""
@@ -60,6 +61,7 @@ class StreamTime:
         """The earliest arrival of a window is what the time goes by."""
         assert self._offset_s is not None
         earliest = self._earliest
+        self.hasty = self.hasty + 1 if earliest[1] < self._offset_s - JUMP_S else 0
         self._open_window(stream_s, offset)
         if abs(earliest[1] - self._offset_s) > JUMP_S:
             self.jumps += 1

@@ -14,7 +14,7 @@ class Bar:
         """Bars of four, from beat 0 on, until told otherwise."""
         self.beats = 4
         self.origin = 0  # a beat that was the first of a bar
-        self._beats_chosen: int | None = None  # by the user
+        self.chosen = 0  # beats in a bar as the user chose; 0: as the tracker counts them
         self._one_chosen = False  # the user set the first beat: the tracker's bar is not followed
 
     def position(self, beat: int) -> int:
@@ -23,7 +23,7 @@ class Bar:
 
     def choose_beats(self, beats: int) -> None:
         """Count bars of so many beats; 0: as the tracker counts, from its next beat on."""
-        self._beats_chosen = beats or None
+        self.chosen = beats
         self.beats = beats or self.beats
         self._one_chosen = self._one_chosen and beats > 0
 
@@ -45,7 +45,7 @@ class Bar:
             number: which of our beats that is.
             factor: our beats in one of the tracker's.
         """
-        if self._one_chosen or self._beats_chosen not in (None, beat.beats_per_bar):
+        if self._one_chosen or self.chosen not in (0, beat.beats_per_bar):
             return
         self.beats = beat.beats_per_bar
         first = number - (beat.position - 1) * factor

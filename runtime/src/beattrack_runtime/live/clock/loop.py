@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import math
 
-from beattrack.events import Beat, Event, TrackerState
+from beattrack.events import Beat, Event, StateChange, TrackerState
 from beattrack_runtime.live.clock.bar import Bar
+from beattrack_runtime.live.clock.levels import FACTORS, factor_of, level_of
 from beattrack_runtime.live.clock.oscillator import Oscillator
+from beattrack_runtime.live.clock.strays import JUMP_BEATS, Strays
 from beattrack_runtime.live.clock.taps import TAP_EVEN, Taps
 from beattrack_runtime.live.clock.ticks import RUNNING, TICKS, ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.controls import MAX_METER, Command
@@ -21,14 +23,9 @@ from beattrack_runtime.live.controls import MAX_METER, Command
 MAX_SLEW = 0.03  # share of the tempo by which the clock may run fast or slow to correct its phase
 CORRECT_BEATS = 3.0  # beats over which an error is worked off, if MAX_SLEW allows
 TEMPO_GAIN = 0.25  # share of a reported tempo that the clock's takes over with each beat
-JUMP_BEATS = 0.25  # an error beyond this is not worked off: it is another pulse
-JUMP_AFTER = 3  # beats in a row that must agree on another pulse before the clock jumps to it
-MAX_GAP_BEATS = 4.5  # beats further apart are not in a row
-SAME_TEMPO = 0.08  # tempi within this share are the same; so are tempi within it of double or half
 FLIP_AFTER_S = 6.0  # s for which double or half tempo must be reported before it is believed
+FLIP_YOUNG_S = 1.5  # and at least, where the present tempo has not lasted longer than that itself
 HOLD_S = 4.0  # s for which the clock runs on when the tracker has lost the beat
-LEVELS = (1.0, 2.0, 0.5, 3.0, 1 / 3)  # metrical levels that a tracker may confuse
-FACTORS = (0.25, 0.5, 1.0, 2.0, 4.0)  # clock beats per tracker beat that the user may choose
 TAP_RUN_S = 60.0  # s for which a tapped pulse runs when the tracker finds none
 
 
@@ -57,13 +54,16 @@ class BeatClock:
         self._oscillator = Oscillator(0 if before is None else before.beats)
         self._bar = Bar()
         self._heard: Beat | None = None  # the last beat taken, since the clock runs
-        self._strays: list[float] = []  # times of beats in a row that told of another pulse
+        self._strays = Strays()
         self._flip_s: float | None = None  # since when another level has been reported
+        self._level_s = 0.0  # since when the present one has been believed
         self._hold_until_s = math.inf
         self._scaled_s = -math.inf  # when the last change of level takes effect
         self._shift = 0.0  # the tracker's beats fall on our whole beats plus this: 0, or 0.5
         self._tapped_until_s = -math.inf  # the user's taps alone keep the clock running until then
         self._taps = Taps()
+        self._retuned = False  # another tempo range was asked for, and no beat has come since
+        self._silent = False  # nothing sounds, whatever the taps keep running
 
     @property
     def beats(self) -> int:
@@ -74,6 +74,11 @@ class BeatClock:
     def tempo_bpm(self) -> float:
         """Of the clock's own level; 0 while none is known."""
         return self._oscillator.tempo_bpm
+
+    @property
+    def meter(self) -> int:
+        """Beats in a bar as the user chose; 0: as the tracker counts them."""
+        return self._bar.chosen
 
     # What the clock is told
 
@@ -89,6 +94,7 @@ class BeatClock:
     def silence(self, time_s: float, silent: bool) -> None:
         """Take that from ``time_s`` on nothing sounds, or that something does again."""
         self._give(time_s + self.lookahead_s)
+        self._silent = silent
         if silent and time_s > self._tapped_until_s:
             self._stop(ClockState.SILENT, time_s)
         elif not silent and self.state is ClockState.SILENT:
@@ -108,6 +114,15 @@ class BeatClock:
             self._bar.choose_one(round(self._oscillator.phase(now_s)))
         elif command.kind == "meter":
             self._bar.choose_beats(int(min(max(command.numbers[0], 0), MAX_METER)))
+
+    def retune(self, now_s: float, level_chosen: bool) -> None:
+        """Take that the tracker begins anew for another tempo range; its next beat sets the level.
+
+        ``level_chosen``: the range itself says how many beats are wanted, so forget the factor.
+        """
+        self.event(StateChange(TrackerState.LOST, now_s, 0.0))
+        self._retuned = True
+        self.factor = 1.0 if level_chosen else self.factor
 
     def restart(self, time_s: float) -> None:
         """Forget the pulse and what the user chose; beats are counted on."""
@@ -134,7 +149,7 @@ class BeatClock:
         while self._oscillator.next_s < end_s:
             self._give_tick()
         if ends:
-            self._stop(ClockState.LOST, end_s)
+            self._stop(ClockState.SILENT if self._silent else ClockState.LOST, end_s)
 
     def _give_tick(self) -> None:
         self._given.append(self._oscillator.tick(self._bar, self.confidence))
@@ -146,7 +161,8 @@ class BeatClock:
 
     def _stop(self, state: ClockState, time_s: float) -> None:
         """Give no more ticks."""
-        self._strays, self._flip_s, self._heard = [], None, None
+        self._strays.forget()
+        self._flip_s, self._heard = None, None
         self._bar.release_one()
         self._shift = 0.0
         self._hold_until_s, self._tapped_until_s = math.inf, -math.inf
@@ -158,7 +174,8 @@ class BeatClock:
         """Begin anew with a whole beat at ``time_s``, and give none before ``earliest_s``."""
         self._oscillator.jump_to(time_s, tempo_bpm, earliest_s)
         self._bar.release_one()
-        self._strays, self._flip_s = [], None
+        self._strays.forget()
+        self._flip_s, self._retuned = None, False
         self._hold_until_s, self._scaled_s = math.inf, -math.inf
 
     def _rescale(self, number: int, ratio: float) -> None:
@@ -178,14 +195,17 @@ class BeatClock:
             return
         if beat.time_s < self._scaled_s:
             return  # of the level before
-        level = _level(beat.tempo_bpm * self.factor / self.tempo_bpm)
+        level = level_of(beat.tempo_bpm * self.factor / self.tempo_bpm)
         split = max(1, round(beat.tempo_bpm / self.tempo_bpm))  # its beats in one of ours
         phase = (self._oscillator.phase(beat.time_s) - self._shift) * split
+        if level is None and self._retuned:
+            self._start(beat)
+            return
         if level is None or abs(phase - round(phase)) > JUMP_BEATS:
             self._stray(beat)
             return
-        self._strays, self._hold_until_s = [], math.inf
-        self._tapped_until_s = -math.inf
+        self._strays.forget()
+        self._hold_until_s, self._tapped_until_s = math.inf, -math.inf
         self._heard = beat
         if level == 1.0:
             self._flip_s = None
@@ -193,8 +213,13 @@ class BeatClock:
             self._flip_s = beat.time_s
         self._become(ClockState.LOCKED, beat.emitted_s)
         self._follow(beat, beat.tempo_bpm * self.factor / level, round(phase) / split + self._shift)
-        if self._flip_s is not None and beat.time_s - self._flip_s > FLIP_AFTER_S:
-            self._flip(round(phase / split), level)
+        if self._flip_s is not None:
+            wait_s = min(FLIP_AFTER_S, max(FLIP_YOUNG_S, self._flip_s - self._level_s))
+            if self._retuned or beat.time_s - self._flip_s > wait_s:
+                self._flip(round(phase / split), level)
+                self._level_s = beat.time_s
+        if self._retuned:
+            self._retuned, self._level_s = False, beat.time_s
 
     def _follow(self, beat: Beat, tempo_bpm: float, phase: float) -> None:
         """Work the error off, knowing that at the beat ``phase`` beats should have passed."""
@@ -209,12 +234,7 @@ class BeatClock:
 
     def _stray(self, beat: Beat) -> None:
         """A beat of another pulse: jump to it when it is not the first."""
-        if self._strays:
-            beats = (beat.time_s - self._strays[-1]) * beat.tempo_bpm / 60
-            if beats > MAX_GAP_BEATS or abs(beats - round(beats)) > JUMP_BEATS:
-                self._strays = []  # it agrees with none before
-        self._strays.append(beat.time_s)
-        if len(self._strays) >= JUMP_AFTER:
+        if self._strays.agree(beat):
             self._start(beat)
 
     def _start(self, beat: Beat) -> None:
@@ -222,7 +242,7 @@ class BeatClock:
         self._shift = 0.0
         self._tapped_until_s = -math.inf
         self._jump_to(beat.time_s, beat.tempo_bpm * self.factor, beat.emitted_s)
-        self._heard = beat
+        self._heard, self._level_s = beat, beat.time_s
         self._read_bar(beat)
         self._become(ClockState.LOCKED, beat.emitted_s)
 
@@ -261,8 +281,8 @@ class BeatClock:
 
     def _choose(self, tracked_bpm: float, tapped_bpm: float, at_s: float) -> None:
         """Take the tracker's level that was tapped; shift by half a beat if that was tapped."""
-        factor = min(FACTORS, key=lambda f: abs(math.log(tapped_bpm / (tracked_bpm * f))))
-        if abs(tapped_bpm / (tracked_bpm * factor) - 1) > TAP_EVEN:
+        factor = factor_of(tapped_bpm / tracked_bpm, TAP_EVEN)
+        if factor is None:
             return  # another tempo altogether: what is heard goes before it
         self._scale(factor)
         phase = self._oscillator.phase(at_s)
@@ -276,7 +296,7 @@ class BeatClock:
     def _run_tapped(self, tempo_bpm: float, at_s: float, time_s: float) -> None:
         """Run on the taps alone."""
         self._shift = 0.0
-        if self.state in RUNNING and _level(tempo_bpm / self.tempo_bpm) == 1.0:
+        if self.state in RUNNING and level_of(tempo_bpm / self.tempo_bpm) == 1.0:
             phase = self._oscillator.phase(at_s)
             if abs(phase - round(phase)) > JUMP_BEATS:
                 self._jump_to(at_s, tempo_bpm, time_s)
@@ -284,11 +304,3 @@ class BeatClock:
             self._jump_to(at_s, tempo_bpm, time_s)
         self._hold_until_s = self._tapped_until_s = time_s + TAP_RUN_S
         self._become(ClockState.HOLDING, time_s)
-
-
-def _level(ratio: float) -> float | None:
-    """Return which metrical level a ratio of tempi is; None for another tempo."""
-    for level in LEVELS:
-        if abs(ratio / level - 1) <= SAME_TEMPO:
-            return level
-    return None

@@ -16,6 +16,7 @@ from beattrack_runtime.live.doctor.computing import (
     check_speed,
     check_timer,
 )
+from beattrack_runtime.live.doctor.container import check_network, check_priority
 from beattrack_runtime.live.doctor.finding import BROKEN, NOTE, OK, Finding, first_line
 from beattrack_runtime.live.doctor.protocols import check_link, check_midi, check_serial
 from beattrack_runtime.live.doctor.sound import check_microphones, check_outputs
@@ -30,6 +31,8 @@ CHECKS: tuple[Callable[[], list[Finding]], ...] = (
     check_outputs,
     check_permissions,
     check_container,
+    check_priority,
+    check_network,
     check_midi,
     check_link,
     check_serial,

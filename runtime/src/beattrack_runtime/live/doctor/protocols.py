@@ -17,7 +17,7 @@ def check_midi() -> list[Finding]:
     """MIDI ports that --output midi:// can send to."""
     if _module("rtmidi") is None:
         return [Finding("MIDI", NOTE, "python-rtmidi does not load", "install beattrack anew")]
-    from beattrack_runtime.live.outputs.midi import port_names
+    from beattrack_runtime.live.outputs.midi_ports import port_names
 
     try:
         ports = port_names()

@@ -87,14 +87,26 @@ def check_outputs() -> list[Finding]:
     if not outputs:
         return [Finding("sound output", NOTE, "none", "plug one in to hear clicks")]
     default = sd.default.device[1]
-    info = next((d for d in outputs if d["index"] == default), outputs[0])
+    found = {d["index"]: _ask_output(sd, d) for d in outputs[:MAX_DEVICES]}
+    good = [index for index, finding in found.items() if finding.state == OK]
+    if default in good:
+        fact = f"click:// plays on output {default}, the default, {len(outputs)} in all"
+        return [*found.values(), Finding("sound output", OK, fact)]
+    remedy = f"use click://{good[0]}" if good else "see the outputs above"
+    return [*found.values(), Finding("sound output", NOTE, "no default output works", remedy)]
+
+
+def _ask_output(sd: Any, info: dict[str, Any]) -> Finding:
+    """Ask whether an output could be opened as click:// does."""
+    name, rate = f"output {info['index']}", info["default_samplerate"]
+    fact = f"'{info['name']}', {info['max_output_channels']} channels"
     try:
         with opening():
-            sd.check_output_settings(info["index"], samplerate=info["default_samplerate"])
-    except sd.PortAudioError as error:
-        fact = f"'{info['name']}': {words(error)}"
-        return [Finding("sound output", NOTE, fact, "plug it in again, or choose another")]
-    return [Finding("sound output", OK, f"'{info['name']}', {len(outputs)} in all")]
+            sd.check_output_settings(info["index"], channels=1, dtype="float32", samplerate=rate)
+    except (sd.PortAudioError, ValueError) as error:
+        remedy = "plug it in again, or use another"
+        return Finding(name, NOTE, f"{fact}: {words(error)}", remedy)
+    return Finding(name, OK, f"{fact}, {rate:.0f} Hz, click://{info['index']}")
 
 
 def _split(sentence: str) -> tuple[str, str]:

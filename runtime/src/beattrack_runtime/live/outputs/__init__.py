@@ -54,5 +54,8 @@ def make_output(spec: OutputSpec, put: Callable[[Command, float], None]) -> Outp
         return ClickOutput(spec)
     from beattrack_runtime.live.outputs.web import WebOutput
 
-    token = spec.options.get("token")
-    return WebOutput((spec.host, spec.port), None if token is None else str(token), put)
+    token, name = (
+        None if (value := spec.options.get(key)) is None else str(value)
+        for key in ("token", "name")
+    )
+    return WebOutput((spec.host, spec.port), token, put, name)

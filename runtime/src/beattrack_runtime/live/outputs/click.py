@@ -71,8 +71,9 @@ class ClickOutput:
 
     def send(self, due: Due) -> None:
         """Hand a click to the card. Raises ConnectionError when the card is gone."""
-        if self._stream is None or not self._stream.active:
-            raise ConnectionError("the sound card has gone")
+        with opening():  # the search for a lost microphone closes this stream as well
+            if self._stream is None or not self._stream.active:
+                raise ConnectionError("the sound card has gone")
         with self._lock:
             if isinstance(due.what, Tick):
                 self._due.append((due.at, due.what.position == 1))

@@ -9,7 +9,6 @@ from typing import Any
 from beattrack.config import require
 from beattrack_runtime.errors import OutputError
 from beattrack_runtime.live.clock.ticks import RUNNING, ClockStateChange, Tick
-from beattrack_runtime.live.controls import MAX_BPM, MIN_BPM
 from beattrack_runtime.live.delivery import Due
 from beattrack_runtime.live.spec import OutputSpec
 
@@ -18,6 +17,7 @@ MAX_CORRECT = 0.05  # share by which the tempo may differ for that
 CLOSE_BEATS = 0.01  # an error below this is the jitter of threads
 FORCE_BEATS = 0.1  # beyond this the session's beat is set anew
 TEMPO_STEP = 0.01  # bpm
+MIN_BPM, MAX_BPM = 20.0, 999.0  # that Link can do; the clock may run at four times the tracker's
 
 
 class LinkOutput:
@@ -32,12 +32,15 @@ class LinkOutput:
     def __init__(self, spec: OutputSpec) -> None:
         """Prepare; ``quantum`` replaces the beats of a bar as what peers agree on.
 
+        With ``startstop`` no, peers are neither started nor stopped.
+
         Raises:
             OutputError: the binding is not installed.
             ConfigError: ``quantum`` is out of range.
         """
         self.name = spec.text
         quantum = spec.options.get("quantum")
+        self._leads_transport = bool(spec.options.get("startstop", True))
         self._quantum = None if quantum is None else int(quantum)
         require(self._quantum is None or 1 <= self._quantum <= 16, "quantum", quantum, "1-16")
         try:
@@ -56,7 +59,7 @@ class LinkOutput:
         if self._loop is None:
             self._loop = asyncio.new_event_loop()
         self._link = self._loop.run_until_complete(self._join())
-        self._link.start_stop_sync_enabled = True
+        self._link.start_stop_sync_enabled = self._leads_transport
         self._link.enabled = True
 
     async def _join(self) -> Any:
@@ -69,7 +72,7 @@ class LinkOutput:
             raise ConnectionError("not connected")
         if isinstance(what, ClockStateChange):
             running = what.state in RUNNING
-            if bool(link.playing) is not running:
+            if self._leads_transport and bool(link.playing) is not running:
                 link.playing = running
         elif isinstance(what, Tick):
             self._beat(what, time.monotonic() - due.at)
@@ -93,7 +96,8 @@ class LinkOutput:
     def close(self) -> None:
         """Leave the session."""
         if self._link is not None:
-            self._link.playing = False
+            if self._leads_transport:
+                self._link.playing = False
             self._link.enabled = False
             self._link = None
         if self._loop is not None:

@@ -39,8 +39,8 @@ class Os2lOutput:
 
     def open(self) -> None:
         """Connect; with ``os2l://auto`` to whom the network names. Raises OSError, OutputError."""
-        address = find_os2l() if self._address is None else self._address
-        self._socket = socket.create_connection(address, timeout=CONNECT_S)
+        places = find_os2l() if self._address is None else [self._address]
+        self._socket = _connect(places)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, BUFFER)
         self._socket.settimeout(SEND_S)
@@ -79,3 +79,11 @@ class Os2lOutput:
             with contextlib.suppress(OSError):
                 self._socket.close()
             self._socket = None
+
+
+def _connect(places: list[tuple[str, int]]) -> socket.socket:
+    """Return a connection to the first of these hosts and ports that takes one. Raises OSError."""
+    for place in places[:-1]:
+        with contextlib.suppress(OSError):
+            return socket.create_connection(place, timeout=CONNECT_S)
+    return socket.create_connection(places[-1], timeout=CONNECT_S)

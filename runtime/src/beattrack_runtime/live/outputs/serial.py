@@ -16,6 +16,7 @@ from __future__ import annotations
 import binascii
 import contextlib
 import struct
+import time
 from typing import Any
 
 from beattrack.config import require
@@ -26,11 +27,12 @@ from beattrack_runtime.live.spec import OutputSpec
 BEAT, STATE = 1, 2
 JUMP = 1  # flag
 STATES = tuple(ClockState)  # a state's number is its place
+REPEAT_S = 5.0  # after which a state is told again: many boards restart when their port is opened
 WRITE_S = 0.2  # a line that takes nothing for so long is stuck
 
 
 class SerialOutput:
-    """Writes a packet at each beat and each change of state."""
+    """Writes a packet at each beat and each change of state, and the state again now and then."""
 
     ahead_s = 0.0
     beats_only = True
@@ -43,6 +45,8 @@ class SerialOutput:
         require(300 <= self._baud <= 4_000_000, "baud", self._baud, "300-4000000")
         self._line: Any = None
         self._sequence = 0
+        self._state: ClockState | None = None  # the last one told
+        self._told_s = 0.0  # and when, monotonic
 
     def open(self) -> None:
         """Open the line, 8 data bits, no parity, 1 stop bit. Raises OSError."""
@@ -58,13 +62,20 @@ class SerialOutput:
         if isinstance(what, Tick):
             packet = beat_packet(what, self._sequence)
         elif isinstance(what, ClockStateChange):
-            packet = frame(struct.pack("<BBB", STATE, self._sequence, STATES.index(what.state)))
+            self._state = what.state
+            packet = self._state_packet(what.state)
+        elif self._state is not None and time.monotonic() - self._told_s >= REPEAT_S:
+            packet = self._state_packet(self._state)
         else:
             return
         if self._line is None:
             raise ConnectionError("not connected")
         self._line.write(packet)
         self._sequence = (self._sequence + 1) % 256
+
+    def _state_packet(self, state: ClockState) -> bytes:
+        self._told_s = time.monotonic()
+        return frame(struct.pack("<BBB", STATE, self._sequence, STATES.index(state)))
 
     def close(self) -> None:
         """Let go of the line."""

@@ -61,7 +61,11 @@ class WebOutput:
     beats_only: ClassVar[bool] = True
 
     def __init__(
-        self, address: tuple[str, int], token: str | None, put: Callable[[Command, float], None]
+        self,
+        address: tuple[str, int],
+        token: str | None,
+        put: Callable[[Command, float], None],
+        name: str | None = None,
     ) -> None:
         """Prepare a server at ``address``, a host and a port; port 0 takes a free one.
 
@@ -69,13 +73,15 @@ class WebOutput:
             token: that pages must show; None makes one, on loopback none is needed.
             put: takes the commands of pages and the moments, monotonic seconds, at which they
                 were meant; called in the server's thread, must not wait.
+            name: that browsers may use as well, such as that of a proxy before this server.
 
         Raises:
-            ConfigError: the token is too short or has characters that addresses cannot have.
+            ConfigError: the token is too short or has characters that addresses cannot have, or
+                the name is none.
         """
         self.host, self.port = address
         self.name = f"web://{_bracketed(self.host)}:{self.port}"
-        self._access = Access(self.host, token)
+        self._access = Access(self.host, token, name)
         self._session = secrets.token_hex(8)  # pages forget what they knew of another one
         self._put = put
         self._thread: threading.Thread | None = None

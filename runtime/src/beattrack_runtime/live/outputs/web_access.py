@@ -2,7 +2,8 @@
 
 A page on the web may make a browser send requests to this machine, or may let its own name point
 to it (DNS rebinding). Against the first stands the check of Origin, against the second that of
-Host; against others on the network stands the token.
+Host; against others on the network stands the token. Whoever shows the token may call this machine
+as they like: the page of a name that was pointed here does not know it.
 """
 
 from __future__ import annotations
@@ -25,10 +26,12 @@ PAGES = {
     "/page.css": ("page.css", "text/css; charset=utf-8"),
     "/lamp.js": ("lamp.js", _SCRIPT),
     "/pictures.js": ("pictures.js", _SCRIPT),
+    "/steer.js": ("steer.js", _SCRIPT),
     "/page.js": ("page.js", _SCRIPT),
 }
 SOCKET_PATH = "/socket"
 _TOKEN = re.compile(r"[A-Za-z0-9_-]{8,128}")
+_NAME = re.compile(r"[a-z0-9._-]{1,253}")
 _HOST = re.compile(r"(\[[0-9a-f:.]{2,45}\]|[a-z0-9._-]{1,253})(:[0-9]{1,5})?")
 
 
@@ -44,12 +47,22 @@ class Refusal(Exception):
 class Access:
     """Decides on requests; ``token`` is None where none is needed."""
 
-    def __init__(self, host: str, token: str | None = None) -> None:
+    def __init__(self, host: str, token: str | None = None, name: str | None = None) -> None:
         """Take the name or address that the server is bound to.
 
-        Beyond loopback a token is made where none is given. Raises ConfigError for a token that
-        is no 8-128 letters, digits, - or _.
+        Args:
+            host: that the server is bound to.
+            token: that requests must show; beyond loopback one is made where none is given.
+            name: by which this machine is known as well, such as that of a proxy before it.
+
+        Raises:
+            ConfigError: a token that is no 8-128 letters, digits, - or _; a name that is none.
         """
+        if name is not None and not _NAME.fullmatch(name.lower()):
+            raise ConfigError(
+                f"The name {name[:60]!a} of the live page is not possible: write it like "
+                "lights.example.org, without port."
+            )
         if token is not None and not _TOKEN.fullmatch(token):
             raise ConfigError(
                 "The token of the live page is not possible: "
@@ -57,10 +70,11 @@ class Access:
             )
         self.loopback = is_loopback(host)
         self.token = secrets.token_urlsafe(16) if token is None and not self.loopback else token
-        name = socket.gethostname().lower()
-        self._names = {"localhost"}
+        own = socket.gethostname().lower()
+        self._name = None if name is None else name.lower()
+        self._names = {"localhost"} | ({self._name} if self._name else set())
         if not self.loopback:
-            self._names |= {name, f"{name}.local", host.lower()}
+            self._names |= {own, f"{own}.local", host.lower()}
 
     def check(self, target: str, headers: Mapping[str, list[str]]) -> str:
         """Return the path of an allowed request.
@@ -78,15 +92,16 @@ class Access:
             raise Refusal(HTTPStatus.NOT_FOUND, "There is no such page; the live page is at /.")
         self._check_token(query)
         if path == SOCKET_PATH:
-            _check_origin(headers["origin"], host)
+            self._check_origin(headers["origin"], host)
         return path
 
     def _check_host(self, hosts: list[str]) -> str:
-        """Addresses are safe from DNS rebinding; names must be this machine's."""
+        """Addresses are safe from DNS rebinding; without a token, names must be this machine's."""
         host = hosts[0].lower() if len(hosts) == 1 else ""
         match = _HOST.fullmatch(host)
         name = match[1].strip("[]") if match else ""
-        if not (name in self._names or (_is_address(name) and self._reachable(name))):
+        known = name in self._names or (_is_address(name) and self._reachable(name))
+        if not match or not (known or self.token):
             raise Refusal(
                 HTTPStatus.FORBIDDEN,
                 "This machine is not called so: open the live page at the address that "
@@ -111,6 +126,15 @@ class Access:
                 "The token is missing or wrong: open the address that beattrack printed, "
                 "which ends in ?token=...",
             )
+
+    def _check_origin(self, origins: list[str], host: str) -> None:
+        """A browser says whose page it shows; programs say nothing."""
+        allowed = {f"http://{host}", f"https://{host}"}
+        origin = origins[0].lower() if len(origins) == 1 else ""
+        # A proxy may call this machine otherwise than the browser calls the proxy.
+        by_name = self._name and re.fullmatch(rf"https://{re.escape(self._name)}(:[0-9]+)?", origin)
+        if origins and origin not in allowed and not by_name:
+            raise Refusal(HTTPStatus.FORBIDDEN, "Another site's page may not steer beattrack.")
 
     def page(self, path: str, host: str) -> tuple[bytes, dict[str, str]]:
         """Return body and headers of a page; ``host`` is the checked header of the request."""
@@ -152,10 +176,16 @@ def page_url(host: str, port: int, token: str | None) -> str:
     """Return the address to open; for a server bound to all addresses, the one others see."""
     shown = host
     if _is_address(host) and ipaddress.ip_address(host).is_unspecified:
-        shown = _own_address() or socket.gethostname()
+        shown = _own_address() or _local_name()
     if ":" in shown:
         shown = f"[{shown}]"
     return f"http://{shown}:{port}/" + ("" if token is None else f"?token={token}")
+
+
+def _local_name() -> str:
+    """Return this machine's name as phones without a name server find it (mDNS)."""
+    name = socket.gethostname()
+    return name if "." in name or name == "localhost" else f"{name}.local"
 
 
 def _own_address() -> str | None:
@@ -166,14 +196,6 @@ def _own_address() -> str | None:
         except OSError:
             return None
         return str(probe.getsockname()[0])
-
-
-def _check_origin(origins: list[str], host: str) -> None:
-    """A browser says whose page it shows; programs say nothing."""
-    if origins and (
-        len(origins) > 1 or origins[0].lower() not in (f"http://{host}", f"https://{host}")
-    ):
-        raise Refusal(HTTPStatus.FORBIDDEN, "Another site's page may not steer beattrack.")
 
 
 def _is_address(host: str) -> bool:

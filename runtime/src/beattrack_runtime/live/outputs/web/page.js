@@ -25,7 +25,7 @@ function showBeat(beat) {
   for (let i = 0; i > missing; i--) dots.lastElementChild.remove();
   [...dots.children].forEach((dot, i) => dot.classList.toggle("on", i + 1 === beat.position));
   dots.setAttribute("aria-label", `Beat ${beat.position} of ${beat.beats_per_bar}`);
-  if (document.activeElement !== $("meter")) $("meter").value = String(beat.beats_per_bar);
+  $("meter").options[0].text = `${beat.beats_per_bar}, heard`;
 }
 
 function clearBeat() {
@@ -110,6 +110,7 @@ function onStatus(status) {
   trim(past.frames, at - SCOPE_S - 1, 2000);
   trim(past.beats, at - SCOPE_S - 1, 200);
   showOutputs(status.outputs);
+  showChoices(status);
 }
 
 // What was true when the connection was lost must not look as if it were now.
@@ -121,6 +122,7 @@ function clearStatus() {
   $("clipping").hidden = true;
   $("health").textContent = "–";
   $("outputs").replaceChildren();
+  showChoices({ factor: 1, meter: 0, tempo_range: null, range_chosen: false });
 }
 
 const COLUMNS = ["state", "sent", "late", "dropped", "reconnects"];
@@ -174,96 +176,7 @@ setInterval(() => {
   showCurve();
 }, 1000);
 
-// ---- Steering ---------------------------------------------------------------------------------
-
-let socket = null;
-
-function send(command, pressedMs) {
-  if (!socket || socket.readyState !== WebSocket.OPEN) {
-    answer("Not connected.", true);
-    return;
-  }
-  const message = { v: VERSION, type: "command", command };
-  // A tap means the moment of the finger, not that of its arrival.
-  if (pressedMs !== undefined && clock.known) message.at = clock.toS(pressedMs);
-  socket.send(JSON.stringify(message));
-  answer(command);
-}
-
-let answerTimer = 0;
-function answer(text, wrong = false) {
-  const line = $("answer");
-  line.textContent = text;
-  line.hidden = false;
-  line.classList.toggle("wrong", wrong);
-  clearTimeout(answerTimer);
-  answerTimer = setTimeout(() => (line.hidden = true), wrong ? 6000 : 1500);
-}
-
-// The moment of an event on this page's clock; some browsers count from another origin.
-function momentMs(event) {
-  const nowMs = performance.now();
-  return Math.abs(nowMs - event.timeStamp) < 1000 ? event.timeStamp : nowMs;
-}
-
-function press(button, command, event) {
-  send(command, momentMs(event));
-  button.classList.add("pressed");
-  setTimeout(() => button.classList.remove("pressed"), 120);
-}
-
-// Fingers count when they come down. Clicks without a pointer come from keys or a screen reader.
-function onPress(button, command) {
-  button.addEventListener("pointerdown", (event) => {
-    if (event.button !== 0) return;
-    event.preventDefault(); // no focus: the space bar goes on tapping
-    press(button, command, event);
-  });
-  button.addEventListener("click", (event) => {
-    if (event.detail === 0) press(button, command, event);
-  });
-}
-
-function prepareSteering() {
-  for (const button of document.querySelectorAll("[data-command]"))
-    onPress(button, button.dataset.command);
-  const meter = $("meter");
-  meter.add(new Option("as heard", "0"));
-  for (let beats = 1; beats <= 16; beats++) meter.add(new Option(String(beats), String(beats)));
-  meter.value = "4";
-  meter.addEventListener("change", () => send(`meter ${meter.value}`));
-  $("meter-form").addEventListener("submit", (event) => event.preventDefault());
-  $("range-form").addEventListener("submit", (event) => {
-    event.preventDefault();
-    send(`tempo ${Number($("low").value)} ${Number($("high").value)}`);
-  });
-}
-
-const KEYS = {
-  " ": "tap",
-  1: "one",
-  ArrowUp: "double",
-  ArrowRight: "double",
-  ArrowDown: "halve",
-  ArrowLeft: "halve",
-  d: "double", // as in the terminal
-  h: "halve",
-  r: "restart",
-};
-
-function onKey(event) {
-  if (event.repeat || event.ctrlKey || event.altKey || event.metaKey) return;
-  const target = event.target.closest("input, select, textarea, button");
-  // Fields keep their keys; a button that was reached with the tab key keeps its space bar.
-  if (target && (target.tagName !== "BUTTON" || event.key === " ")) return;
-  const key = event.key.toLowerCase();
-  if (key === "n") setNight(!isNight());
-  if (/^[02-9]$/.test(key)) send(`meter ${key}`);
-  const command = KEYS[event.key] || KEYS[key];
-  if (!command) return;
-  event.preventDefault();
-  press(document.querySelector(`[data-command=${command}]`), command, event);
-}
+// ---- Curve and night ------------------------------------------------------------------------
 
 function showCurve() {
   if (clock.known) drawCurve($("curve"), past.tempo, clock.toS(performance.now()));
@@ -324,6 +237,7 @@ const HANDLERS = {
   },
 };
 
+let socket = null;
 const connection = {
   session: "",
   toldState: false,
