@@ -198,11 +198,9 @@ class BeatClock:
         level = level_of(beat.tempo_bpm * self.factor / self.tempo_bpm)
         split = max(1, round(beat.tempo_bpm / self.tempo_bpm))  # its beats in one of ours
         phase = (self._oscillator.phase(beat.time_s) - self._shift) * split
-        if level is None and self._retuned:
-            self._start(beat)
-            return
         if level is None or abs(phase - round(phase)) > JUMP_BEATS:
-            self._stray(beat)
+            if (level is None and self._retuned) or self._strays.agree(beat):
+                self._start(beat)
             return
         self._strays.forget()
         self._hold_until_s, self._tapped_until_s = math.inf, -math.inf
@@ -231,11 +229,6 @@ class BeatClock:
         error = oscillator.phase(at_s) - phase - (at_s - beat.time_s) * (oscillator.tempo_bpm / 60)
         slew = max(-MAX_SLEW, min(MAX_SLEW, -error / CORRECT_BEATS))
         oscillator.slew(at_s, slew, -error / slew if slew else 0.0)
-
-    def _stray(self, beat: Beat) -> None:
-        """A beat of another pulse: jump to it when it is not the first."""
-        if self._strays.agree(beat):
-            self._start(beat)
 
     def _start(self, beat: Beat) -> None:
         """Begin, or begin anew, so that this beat is a whole one."""
