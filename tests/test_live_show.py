@@ -251,8 +251,8 @@ def test_what_became_of_each_command_is_told(
     song: tuple[Path, np.ndarray], caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level(logging.INFO, "beattrack")
-    commands = ["double", "double", "double", "halve", "halve", "halve", "halve", "halve", "double",
-                "one", "meter 3", "meter 0", "delay nobody 3", "tempo 100 150"]  # fmt: skip
+    commands = [*["double"] * 3, *["halve"] * 5, "double", "one", "meter 3", "meter 0",
+                "delay nobody 3", "nudge -5", "tempo 100 150"]  # fmt: skip
     steps = {5.0 + 0.3 * number: text for number, text in enumerate(commands)}
     play(song[0], 0.02, {0.1: "one", 0.2: "double", 0.3: "restart", **steps, 13.9: "restart"})
     told = [record.getMessage() for record in caplog.records]
@@ -267,7 +267,8 @@ def test_what_became_of_each_command_is_told(
     assert scaled[7][1] == "not possible beyond a quarter"
     assert told[12:] == [
         "one: this beat is the first of a bar", "meter: 3 beats in a bar",
-        "meter: as the tracker counts", "There is no output 'nobody'.", "tempo: 100 to 150 bpm",
+        "meter: as the tracker counts", "There is no output 'nobody'.",
+        "nudge: all outputs by -5 ms", "tempo: 100 to 150 bpm",
         "restart: the clock searches anew",
     ]  # fmt: skip
 

@@ -14,8 +14,9 @@ from typer.core import TyperCommand
 
 from beattrack_runtime import __version__
 from beattrack_runtime.errors import BeattrackError, MisuseError, printable
-from beattrack_runtime.job import Format, Job, LiveInput, Request, read_format
+from beattrack_runtime.job import Job
 from beattrack_runtime.live.setup import ShowRequest, read_request, split_outputs
+from beattrack_runtime.request import Format, LiveInput, Request, read_format
 
 # One frame is far too little work to share among threads, and idle BLAS threads would spin
 # beside the audio. OpenBLAS reads this when numpy is imported: nothing above imports it.
