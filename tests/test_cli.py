@@ -24,6 +24,7 @@ from beattrack.events import Beat
 from beattrack_runtime import __version__, microphone, session
 from beattrack_runtime.cli import run
 from beattrack_runtime.following import SAME_S, StopRequest
+from beattrack_runtime.live import journal
 from beattrack_runtime.outputs import pending
 from beattrack_runtime.session import STARTER_MODEL, LiveTracker
 from flux_model import FluxModel, drum_loop
@@ -484,6 +485,18 @@ def test_real_time_is_real(song: Path) -> None:
     assert time.monotonic() - began > 8
     # Starting takes its time; after that, lines must keep pace.
     assert max(waits) - min(waits) < 0.25
+
+
+def test_without_a_terminal_the_log_says_how_a_live_source_does(
+    song: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(journal, "APART_S", 0.1)
+    monkeypatch.setattr(journal, "EVERY_S", 3.0)
+    assert beattrack("--file", song, "--realtime") == 0
+    assert len(re.findall(r"^beattrack: song\.wav: -\d+ dB$", capsys.readouterr().err, re.M)) == 2
+    monkeypatch.setattr(journal, "EVERY_S", 0.0)
+    assert beattrack("--file", song) == 0
+    assert " dB" not in capsys.readouterr().err
 
 
 def test_a_closed_pipe_ends_quietly(song: Path, tmp_path: Path) -> None:

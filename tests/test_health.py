@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from beattrack_runtime.live.health import CLIP_TOLD, LOWEST_DB, Health
+from beattrack_runtime.live.journal import APART_S, EVERY_S, LASTS_S, Journal
 
 RATE = 48000
 
@@ -106,3 +107,48 @@ def test_any_numbers_leave_it_sane(block: np.ndarray) -> None:
     health.heard(np.full((RATE, 1), 0.1, np.float32), 2.0)
     assert LOWEST_DB <= health.level_db < 1e3
     assert health.line()
+
+
+def journal_of(
+    changes: dict[float, dict[str, object]], seconds: float, caplog: pytest.LogCaptureFixture
+) -> list[tuple[float, str]]:
+    """When lines came, and what they say, of an input that changes at those seconds."""
+    source = Input()
+    health = Health(source)
+    journal = Journal(source, health, 1000.0)
+    hear(health, sine(1, 0.1))
+    caplog.set_level(logging.INFO, "beattrack")
+    told: list[tuple[float, str]] = []
+    waiting = sorted(changes.items())
+    for tenths in range(round(seconds * 10)):
+        now = tenths / 10
+        while waiting and waiting[0][0] <= now:
+            for name, value in waiting.pop(0)[1].items():
+                setattr(health if hasattr(health, name) else source, name, value)
+        caplog.clear()
+        journal.update(1000 + now)
+        told += [(now, record.getMessage()) for record in caplog.records]
+    return told
+
+
+def test_the_journal_is_told_every_five_minutes(caplog: pytest.LogCaptureFixture) -> None:
+    lines = [(EVERY_S * k, "a microphone: -23 dB") for k in (1, 2, 3)]
+    assert journal_of({}, 1000, caplog) == lines
+
+
+def test_what_begins_and_ends_is_told_at_once_but_not_again_and_again(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    losses = {50.0 + k: {"overruns": k + 1} for k in range(20)}
+    found = journal_of(losses, 200, caplog)
+    assert found == [(50.0, "a microphone: -23 dB, 1 dropout"),
+                     (69 + LASTS_S, "a microphone: -23 dB, 20 dropouts")]  # fmt: skip
+    gone = {20.0: {"note": "device gone"}, 22.5: {"note": ""}, 23: {"note": "device gone"}}
+    assert journal_of(gone, 100, caplog) == [(20.0, "a microphone: device gone, -23 dB")]
+    flaps = {20.0 + k: {"note": "device gone" * (k % 2)} for k in range(60)}
+    often = [at for at, _ in journal_of(flaps, 100, caplog)]
+    assert len(often) > 3 and np.diff(often).min() >= APART_S
+    silent = {30.0: {"silent_s": 6.0}, 90.0: {"silent_s": 0.0}}
+    assert [at for at, _ in journal_of(silent, 100, caplog)] == [30.0, 90.0]
+    clipped = {30.0: {"clipped": 1}, 33.0: {"clipped": 2}}
+    assert [at for at, _ in journal_of(clipped, 100, caplog)] == [30.0, 33 + LASTS_S]

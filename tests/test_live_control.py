@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import os
 import pty
 import random
+import select
 import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -350,6 +355,84 @@ def test_keys_of_a_terminal_and_the_terminal_as_it_was() -> None:
     assert termios.tcgetattr(theirs) == before
     os.close(ours)
     os.close(theirs)
+
+
+READS_KEYS = """
+import os, sys, time
+from beattrack_runtime.live.keys import TerminalKeys
+keys = TerminalKeys(lambda command: print("took", command.kind, flush=True))
+keys.start()
+print("process", os.getpid(), flush=True)
+while not os.path.exists(sys.argv[1]):
+    time.sleep(0.05)
+keys.stop()
+print("end", "of it", flush=True)
+"""
+
+
+@pytest.mark.parametrize("suspended", [True, False])
+def test_the_shell_may_have_its_terminal_meanwhile(tmp_path: Path, suspended: bool) -> None:
+    import termios
+
+    ours, theirs = pty.openpty()
+    script, end = tmp_path / "keys.py", tmp_path / "end"
+    script.write_text(READS_KEYS)
+    shell = subprocess.Popen(
+        ["bash", "--norc", "--noprofile", "-i"], stdin=theirs, stdout=theirs, stderr=theirs,
+        preexec_fn=lambda: (os.setsid(), fcntl.ioctl(0, termios.TIOCSCTTY, 0)),
+        env={**os.environ, "TERM": "dumb", "PS1": "$ "},
+    )  # fmt: skip
+    said = ""
+
+    def until(text: str) -> str:
+        nonlocal said
+        stop = time.monotonic() + 10
+        while text not in said:
+            assert time.monotonic() < stop, said
+            if select.select([ours], [], [], 0.1)[0]:
+                said += os.read(ours, 4096).decode()
+        found, _, said = said.partition(text)
+        return found
+
+    def runs() -> bool:
+        return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0] != "T"
+
+    def settled(canonical: bool) -> None:
+        wait_for(lambda: bool(termios.tcgetattr(theirs)[3] & termios.ICANON) == canonical)
+
+    try:
+        until("$ ")
+        line = f"{sys.executable} {script} {end}" + ("" if suspended else " &")
+        os.write(ours, line.encode() + b"\n")
+        until("process ")
+        number = int(until("\n"))
+        if suspended:
+            settled(False)
+            os.write(ours, b"d")
+            until("took double")
+            os.write(ours, b"\x1a")
+            until("Stopped")
+            os.write(ours, b"bg\n")
+            wait_for(runs)
+        time.sleep(0.5)
+        os.write(ours, b"echo h$((6*7))\n")  # all of it reaches the shell
+        assert "took" not in until("h42")
+        assert runs()
+        os.write(ours, b"fg\n")
+        until("keys.py")
+        settled(False)
+        os.write(ours, b"h")
+        until("took halve")
+        end.touch()
+        until("end of it")
+        os.write(ours, b"stty -a\n")
+        until(" icanon")
+        assert " echo " in until("$ ")
+    finally:
+        shell.kill()
+        shell.wait()
+        os.close(ours)
+        os.close(theirs)
 
 
 def test_every_key_is_a_command_and_told_of() -> None:

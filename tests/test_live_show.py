@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import logging
+import os
+import pty
+import re
 import socket
 import subprocess
 import sys
@@ -98,6 +102,7 @@ def test_a_song_as_if_live_drives_and_is_steered(
     kinds = [line["message"] for line in midi.lines if line["message"] in ("continue", "stop")]
     assert kinds[-1] == "stop"
     assert f"os2l://127.0.0.1:{nobody}: Connection refused; it is tried again." in err
+    assert "\nbeattrack: double: " in err
     changes = [state for state, before in zip(said, [None, *said], strict=False) if state != before]
     assert len(said) > len(changes)  # every 5 s it is repeated, which is not counted
     assert f"osc://127.0.0.1:{port}: {len(beats) + len(changes)} sent" in err
@@ -240,6 +245,62 @@ def test_commands_reach_clock_and_tracker(song: tuple[Path, np.ndarray]) -> None
     late = [g for g in given if isinstance(g, Tick) and g.time_s > 9]
     assert {t.beats_per_bar for t in late} == {3}
     assert all(t.tempo_bpm == pytest.approx(60, rel=0.05) for t in late)
+
+
+def test_what_became_of_each_command_is_told(
+    song: tuple[Path, np.ndarray], caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "beattrack")
+    commands = [*["double"] * 3, *["halve"] * 5, "double", "one", "meter 3", "meter 0",
+                "delay nobody 3", "nudge -5", "tempo 100 150"]  # fmt: skip
+    steps = {5.0 + 0.3 * number: text for number, text in enumerate(commands)}
+    play(song[0], 0.02, {0.1: "one", 0.2: "double", 0.3: "restart", **steps, 13.9: "restart"})
+    told = [record.getMessage() for record in caplog.records]
+    assert told[:3] == ["one: not possible while no beat is known",
+                        "double: x2 as soon as a beat is known",
+                        "restart: the clock searches anew"]  # fmt: skip
+    scaled = [text.split(": ") for text in told[3:12]]
+    assert [kind for kind, _ in scaled] == commands[:9]
+    tempi = [float(text.split()[0]) for _, text in scaled if text.endswith(" bpm")]
+    assert tempi == pytest.approx([240, 480, 240, 120, 60, 30, 60], rel=0.05)
+    assert scaled[2][1] == "not possible beyond four times"
+    assert scaled[7][1] == "not possible beyond a quarter"
+    assert told[12:] == [
+        "one: this beat is the first of a bar", "meter: 3 beats in a bar",
+        "meter: as the tracker counts", "There is no output 'nobody'.",
+        "nudge: all outputs by -5 ms", "tempo: 100 to 150 bpm",
+        "restart: the clock searches anew",
+    ]  # fmt: skip
+
+
+def test_the_live_line_is_the_clocks(song: tuple[Path, np.ndarray]) -> None:
+    ours, terminal = pty.openpty()
+    port = free_port(socket.SOCK_DGRAM)
+    process = subprocess.Popen(
+        [sys.executable, "-c", FLUX_COMMAND, "--file", str(song[0]), "--realtime",
+         "--output", f"osc://127.0.0.1:{port}", "--output", "none"],
+        stdin=terminal, stdout=terminal, stderr=terminal, start_new_session=True,
+        env={**os.environ, "TERM": "xterm-256color", "COLUMNS": "140"},
+    )  # fmt: skip
+    os.close(terminal)
+    shown, plain, typed = "", "", False
+    while True:
+        try:
+            shown += os.read(ours, 65536).decode(errors="replace")
+        except OSError:  # how Linux says that the other end is closed
+            break
+        plain = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", shown)
+        if re.search(r" 1\d\d\.\d bpm  sure .* locked ", plain) and not typed:
+            typed = True
+            os.write(ours, b"d3")
+    os.close(ours)
+    assert process.wait(10) == 0
+    assert re.search(r"beattrack: double: 2\d\d\.\d bpm\r\n", plain)
+    assert "beattrack: meter: 3 beats in a bar\r\n" in plain
+    assert re.search(
+        r"  1  2  3   2\d\d\.\d bpm x2  sure .* locked .*0:1[0-4]/0:14  -\d+ dB", plain
+    )
+    assert " silent " in plain
 
 
 def test_a_new_tempo_range_is_searched_while_the_clock_holds(

@@ -14,8 +14,9 @@ from typer.core import TyperCommand
 
 from beattrack_runtime import __version__
 from beattrack_runtime.errors import BeattrackError, MisuseError, printable
-from beattrack_runtime.job import Format, Job, LiveInput, Request, read_format
+from beattrack_runtime.job import Job
 from beattrack_runtime.live.setup import ShowRequest, read_request, split_outputs
+from beattrack_runtime.request import Format, LiveInput, Request, read_format
 
 # One frame is far too little work to share among threads, and idle BLAS threads would spin
 # beside the audio. OpenBLAS reads this when numpy is imported: nothing above imports it.
@@ -132,9 +133,9 @@ def beattrack(
         _option(
             "--output",
             _RESULTS,
-            "Events on stdout: text, jsonl, beats or none; or a live output: osc://HOST:PORT, "
-            "midi://, link://, serial://DEVICE, os2l://, click://, web://HOST:PORT, each with "
-            "?delay=MS if need be. May be repeated.",
+            "Events on stdout: text, jsonl, beats or none; or a live output: jsonl://, "
+            "osc://HOST:PORT, midi://, link://, serial://DEVICE, os2l://, click://, "
+            "web://HOST:PORT, each with ?delay=MS if need be. May be repeated.",
             "FORMAT_OR_URL",
         ),
     ] = None,
@@ -192,7 +193,7 @@ def beattrack(
     live = LiveInput(mic, device, stdin, listen, rate, channels, pcm_format, channel)
     formats, outputs = split_outputs(output or [])
     show = read_request(outputs, control, meter, tempo_range)
-    form = read_format(formats)
+    form = read_format(formats, any(spec.on_stdout for spec in show.outputs))
     request = Request(file or [], live, wanted, realtime, form, model, show)
     raise typer.Exit(_calibrate(request) if calibrate else Job(request).run())
 

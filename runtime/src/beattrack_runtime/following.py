@@ -10,15 +10,17 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from beattrack.events import Event, StateChange
+from beattrack.events import Beat, Event, StateChange
 from beattrack_runtime.errors import OutputError, SourceError
 from beattrack_runtime.live.health import Health
+from beattrack_runtime.live.journal import Journal
 from beattrack_runtime.outputs import Output
 from beattrack_runtime.outputs.lines import Formatter
 from beattrack_runtime.session import LiveTracker
-from beattrack_runtime.sources import Source, paced
+from beattrack_runtime.sources import FileSource, Source, paced
 from beattrack_runtime.stats import Summary
 from beattrack_runtime.terminal import Terminal
+from beattrack_runtime.view import View, tracker_view
 
 if TYPE_CHECKING:
     from beattrack_runtime.live.show import Show
@@ -144,6 +146,7 @@ class _Stream:
         self._terminal = terminal
         self._format = formatter
         self._show = show
+        self._last: Beat | None = None
         self.complete = True  # whether no output has failed
         self.summary = Summary(source.name)
         self.began_s = time.monotonic()
@@ -152,6 +155,7 @@ class _Stream:
         """Push every block, then what the tracker holds back."""
         source, tracker = self._source, self._tracker
         health = Health(source)
+        journal = Journal(source, health, time.monotonic()) if self._quiet(realtime) else None
         tracker.on_frame = self._frame
         if self._show is not None:
             self._show.begin(source, tracker, health)
@@ -171,7 +175,9 @@ class _Stream:
                 if self._show is not None:
                     self._show.step(block, events, came_s)
                 self._deliver(events)
-                self._terminal.update(source, tracker, health)
+                self._terminal.update(source, self._view(), health)
+                if journal is not None:
+                    journal.update(came_s)
             self._deliver(tracker.flush())
         finally:
             if self._show is not None:
@@ -179,6 +185,14 @@ class _Stream:
             self.summary.audio_s = tracker.time_s
             self.summary.overruns = source.overruns
             self.summary.bad_samples = tracker.bad_samples
+
+    def _quiet(self, realtime: bool) -> bool:
+        """Whether it is live and no terminal shows how it does."""
+        live = realtime or self._show is not None or not isinstance(self._source, FileSource)
+        return live and not self._terminal.has_live_line
+
+    def _view(self) -> View:
+        return tracker_view(self._tracker, self._last) if self._show is None else self._show.view()
 
     def _frame(self, time_s: float, beat: float, downbeat: float) -> None:
         for output in self._outputs:
@@ -210,7 +224,7 @@ class _Stream:
             for output in list(self._outputs):
                 with self._guarded(output):
                     output.event(event)
-            self._terminal.event(event)
+            self._last = event if isinstance(event, Beat) else self._last
             line = self._format(event) if self._format is not None else None
             if line is not None:
                 self._terminal.line(line)

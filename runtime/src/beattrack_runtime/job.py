@@ -6,17 +6,16 @@ import contextlib
 import json
 import logging
 import os
-from dataclasses import dataclass
-from enum import Enum
+import signal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from beattrack_runtime.errors import BeattrackError, MisuseError, printable
+from beattrack_runtime.errors import BeattrackError, printable
+from beattrack_runtime.request import Format, LiveInput, Request, check
 
 if TYPE_CHECKING:
     from beattrack.activations import ActivationModel
     from beattrack_runtime.following import StopRequest
-    from beattrack_runtime.live.setup import ShowRequest
     from beattrack_runtime.live.show import Show
     from beattrack_runtime.outputs import Output
     from beattrack_runtime.outputs.lines import Formatter
@@ -30,72 +29,14 @@ _STEMS = {"--mic": "microphone", "--stdin": "stdin", "--listen": "network"}
 _log = logging.getLogger("beattrack")
 
 
-class Format(str, Enum):
-    """How events are written to stdout."""
-
-    text = "text"
-    jsonl = "jsonl"
-    beats = "beats"
-    none = "none"
-
-
-def read_format(names: list[str]) -> Format:
-    """Return how stdout is written; text if nothing else was asked. Raises MisuseError."""
-    if len(set(names)) > 1:
-        raise MisuseError(f"--output {names[0]} and {names[1]}: stdout takes one of them.")
-    name = names[0] if names else Format.text.value
-    known = [form.value for form in Format]
-    if name not in known:
-        raise MisuseError(
-            f"--output '{name}' is not possible: it is {', '.join(known)}, or an address such as "
-            "osc://127.0.0.1:9000."
-        )
-    return Format(name)
-
-
-@dataclass(frozen=True)
-class LiveInput:
-    """Where live sound is to come from, if anywhere; None: not given."""
-
-    mic: bool = False
-    device: str | None = None
-    stdin: bool = False
-    listen: str | None = None  # tcp://HOST:PORT
-    rate: int | None = None  # Hz; this and the next two say what raw PCM is
-    channels: int | None = None
-    pcm_format: str | None = None
-    channel: int | None = None  # from 1
-
-    @property
-    def kind(self) -> str:
-        """The option that asks for live sound, the first of several; empty if there is none."""
-        return (
-            "--mic"
-            if self.mic
-            else "--stdin"
-            if self.stdin
-            else "--listen" * (self.listen is not None)
-        )
-
-
-@dataclass(frozen=True)
-class Request:
-    """What the command line asked for."""
-
-    files: list[Path]
-    live: LiveInput
-    wanted: dict[str, str]  # kind of result -> where, as the user wrote it
-    realtime: bool
-    format: Format
-    model: Path | None
-    show: ShowRequest  # what is driven live
-
-
 def log_to(terminal: Terminal) -> None:
     """Send the program's notes to stderr by way of ``terminal``."""
     from beattrack_runtime.terminal import NoteHandler
 
     _log.handlers = [NoteHandler(terminal)]
+    # Libraries' own warnings, which else go to stderr past the live line and wait for its reader.
+    logging.lastResort = NoteHandler(terminal)
+    logging.lastResort.setLevel(logging.WARNING)
     _log.setLevel(logging.DEBUG if os.environ.get("BEATTRACK_DEBUG") else logging.INFO)
     _log.propagate = False
 
@@ -105,7 +46,7 @@ class Job:
 
     def __init__(self, request: Request) -> None:
         """Prepare ``request``. Raises MisuseError if it makes no sense."""
-        _check(request)
+        check(request)
         # The heavy modules are imported here, so that --help and misuse answer at once.
         from beattrack_runtime.following import StopRequest
         from beattrack_runtime.outputs.lines import FORMATS
@@ -114,18 +55,31 @@ class Job:
         self._request = request
         self._show: Show | None = None
         self._stop: StopRequest = StopRequest()
-        self._terminal: Terminal = Terminal()
+        self._terminal: Terminal = Terminal(waits=not request.is_live)
+        if any(spec.on_stdout for spec in request.show.outputs):
+            self._terminal.lend(only=len(request.show.outputs) == 1)
         self._format: Formatter | None = FORMATS.get(request.format.value)
         log_to(self._terminal)
 
     def run(self) -> int:
         """Track everything and return the exit code."""
+        try:
+            code = self._run_all()
+        finally:
+            self._terminal.close()
+        try:
+            self._terminal.check()
+        except BrokenPipeError:
+            return self._stop.exit_code or 128 + signal.SIGPIPE
+        return code
+
+    def _run_all(self) -> int:
         from beattrack_runtime.plan import make_plans
         from beattrack_runtime.session import load_model
 
         request = self._request
         self._stop.install()
-        inputs = [*request.files, *([request.model] if request.model else [])]
+        inputs = request.inputs
         stems = [path.stem for path in request.files] or [_STEMS[request.live.kind]]
         plans = make_plans(stems, request.wanted, inputs)
         model = load_model(request.model)
@@ -189,7 +143,7 @@ class Job:
 
         decoder = self._request.show.decoder(model.decoder)
         tracker = LiveTracker(model, source.sample_rate, decoder)
-        outputs = _open_outputs(plan, source)
+        outputs = _open_outputs(plan, source, waits=not self._request.is_live)
         return follow(
             source, tracker, outputs, self._terminal, self._format, self._stop,
             self._request.realtime, self._show,
@@ -205,38 +159,6 @@ class Job:
         }
         if self._request.format in headlines:
             self._terminal.line(headlines[self._request.format])
-
-
-def _check(request: Request) -> None:
-    """Refuse what makes no sense. Raises MisuseError."""
-    live = request.live
-    given = ["--file"] * bool(request.files) + ["--mic"] * live.mic
-    given += ["--stdin"] * live.stdin + ["--listen"] * (live.listen is not None)
-    if len(given) > 1:
-        raise MisuseError(f"Give either {given[0]} or {given[1]}, not both.")
-    if not given:
-        raise MisuseError("Give --file SONG or --mic; --help shows examples.")
-    raw = live.stdin or live.listen is not None
-    for option, value, fits, owner in (
-        ("--device", live.device, live.mic, "--mic"),
-        ("--rate", live.rate, raw, "--stdin and --listen"),
-        ("--channels", live.channels, raw, "--stdin and --listen"),
-        ("--pcm-format", live.pcm_format, raw, "--stdin and --listen"),
-        ("--channel", live.channel, live.kind, "live sound"),
-    ):
-        if value is not None and not fits:
-            raise MisuseError(f"{option} belongs to {owner}.")
-    if request.realtime and live.kind and not live.stdin:
-        raise MisuseError("--realtime belongs to --file and --stdin: a microphone needs none.")
-    show = request.show
-    if show.outputs and request.files and not request.realtime:
-        raise MisuseError(
-            f"--output {show.outputs[0].text} is live: give --realtime with --file, or --mic."
-        )
-    if show.control is not None and not show.outputs:
-        raise MisuseError("--control steers live outputs: give one, as --output osc://HOST:PORT.")
-    if request.model is not None and not request.model.is_file():
-        raise MisuseError(f"There is no model file '{request.model}'.")
 
 
 def _open_live(live: LiveInput) -> Source:
@@ -262,8 +184,11 @@ def _open_live(live: LiveInput) -> Source:
     return TcpSource(live.listen, form, live.channel)
 
 
-def _open_outputs(plan: Plan, source: Source) -> list[Output]:
-    """Open a stream's results; if one cannot be, none is left behind. Raises OutputError."""
+def _open_outputs(plan: Plan, source: Source, waits: bool) -> list[Output]:
+    """Open a stream's results; if one cannot be, none is left behind.
+
+    ``waits``: for those who read pipes. Raises OutputError.
+    """
     from beattrack_runtime.outputs.click import ClickOutput
     from beattrack_runtime.outputs.lines import LineOutput, beats_line, jsonl_line
     from beattrack_runtime.outputs.plot import PlotOutput
@@ -277,7 +202,8 @@ def _open_outputs(plan: Plan, source: Source) -> list[Output]:
             elif kind == "plot":
                 outputs.append(PlotOutput(path, source.name, rate, length))
             else:
-                outputs.append(LineOutput(path, beats_line if kind == "beats" else jsonl_line))
+                line = beats_line if kind == "beats" else jsonl_line
+                outputs.append(LineOutput(path, line, waits))
     except BeattrackError:
         for output in outputs:
             output.abandon()

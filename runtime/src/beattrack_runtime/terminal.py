@@ -7,61 +7,109 @@ import logging
 import math
 import os
 import sys
+import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, cast
 
-from beattrack.events import Beat, Event, TrackerState
 from beattrack_runtime.errors import printable
 from beattrack_runtime.stats import clock
+from beattrack_runtime.streams import CLOSE_S, Stream
+from beattrack_runtime.view import View, times
 
 if TYPE_CHECKING:
     from beattrack_runtime.live.health import Health
-    from beattrack_runtime.session import LiveTracker
     from beattrack_runtime.sources import Source
 
 _REFRESH_S = 1 / 25
 _FLASH_S = 0.12  # how long the lamp stays lit after a beat
 _BAR_CELLS = 10
+_LAST_S = 0.1  # that stderr has for its end, whatever stdout took
 
 
 class Terminal:
     """Prints lines; where stderr is a terminal, keeps a live line below them.
 
-    Lines reach stdout at once, so that whoever reads them from a pipe is not late.
+    Lines reach stdout at once, so that whoever reads them from a pipe is not late. A reader that
+    does not read is waited for, or, where ``waits`` is no, costs nobody but itself anything.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, waits: bool = True) -> None:
         """Look what stdout and stderr are."""
+        self._waits = waits
+        self._out, self._err = Stream(sys.stdout), Stream(sys.stderr)
+        if not waits:
+            self._out.free()
+            self._err.free(self._out)
+        self._needed = False  # whether stdout must have a reader, although we do not write there
+        self._lock = threading.Lock()  # the live line and notes of other threads share a console
         self._live: Any = None
         self._console: Any = None
         self._shown_s = 0.0  # monotonic time of the last refresh
-        self._beat: Beat | None = None
         self._peak = 0.0  # loudest sample since the last refresh
         if _is_terminal(sys.stderr):
             from rich.console import Console  # 0.1 s that a pipe need not wait for
 
-            self._console = Console(stderr=True, highlight=False)
+            self._console = Console(file=cast("IO[str]", self._err), highlight=False)
+
+    @property
+    def has_live_line(self) -> bool:
+        """Whether a person sees how things are."""
+        return self._console is not None
+
+    def lend(self, only: bool) -> None:
+        """Leave stdout to a live output; ``only``: without its reader the program has no purpose.
+
+        Where it shares a screen with us there is no live line: they would tear each other.
+        """
+        self._needed = only
+        if _is_terminal(sys.stdout):
+            self._console = None
 
     def line(self, text: str) -> None:
-        """Print one event's line on stdout. Raises BrokenPipeError when nobody reads it."""
+        """Print one event's line on stdout. Raises OSError as `check` does."""
         if self._live is not None and _is_terminal(sys.stdout):
             # The same screen: rich moves the live line out of the way.
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._print(text)
             return
-        sys.stdout.write(text + "\n")
-        sys.stdout.flush()
+        self.check()
+        self._out.write(text + "\n")
+
+    def check(self) -> None:
+        """Raise BrokenPipeError when nobody reads stdout any more, or why it cannot be written."""
+        if self._out.error is not None:
+            raise self._out.error
+        if self._needed and self._out.unread:
+            raise BrokenPipeError
 
     def note(self, text: str) -> None:
         """Print one line on stderr."""
         text = printable(text)
         if self._console is not None:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._print(text)
         else:
-            print(text, file=sys.stderr, flush=True)
+            self._err.write(text + "\n")
+
+    def _print(self, text: str) -> None:
+        with self._lock:
+            self._console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        """Write what still waits; for a reader that is stuck it waits a second at most."""
+        end_s = time.monotonic() + CLOSE_S
+        self._out.drain(end_s)
+        for stream, name in ((self._out, "stdout"), (self._err, "stderr")):
+            if stream.lost:
+                lines = "1 line" if stream.lost == 1 else f"{stream.lost} lines"
+                self.note(f"beattrack: warning: {name} was not read: {lines} are missing.")
+        end_s = max(end_s, time.monotonic() + _LAST_S)
+        if not self._err.drain(end_s) or not self._err.takes(end_s):
+            # The last words of the program would wait for ever.
+            sys.stderr = os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
+        self._out.end()
+        self._err.end()
 
     def start(self) -> None:
         """Begin a stream: show the live line, if there is a terminal."""
-        self._beat = None
         if self._console is not None:
             from rich.live import Live
 
@@ -75,16 +123,13 @@ class Terminal:
     def stop(self) -> None:
         """End the stream: remove the live line."""
         if self._live is not None:
-            self._live.stop()
+            with self._lock:
+                self._live.stop()
             self._live = None
 
-    def event(self, event: Event) -> None:
-        """Remember the beat that the lamp shows."""
-        if isinstance(event, Beat):
-            self._beat = event
-
-    def update(self, source: Source, tracker: LiveTracker, health: Health) -> None:
-        """Refresh the live line, at most 25 times a second."""
+    def update(self, source: Source, view: View, health: Health) -> None:
+        """Refresh the live line, at most 25 times a second. Raises OSError as `check` does."""
+        self.check()
         if self._live is None:
             return
         self._peak = max(self._peak, health.peak)
@@ -92,34 +137,43 @@ class Terminal:
         if now - self._shown_s < _REFRESH_S:
             return
         self._shown_s = now
-        self._live.update(self._status(source, tracker, health), refresh=True)
+        status = self._status(source, view, health)
+        with self._lock:
+            self._err.latest = True
+            try:
+                self._live.update(status, refresh=True)
+            finally:
+                self._err.latest = False
         self._peak = 0.0
 
-    def _status(self, source: Source, tracker: LiveTracker, health: Health) -> Any:
+    def _status(self, source: Source, view: View, health: Health) -> Any:
         """Return the live line as rich text."""
         from rich.text import Text
 
         line = Text(no_wrap=True, overflow="ellipsis")
-        locked = tracker.state is TrackerState.LOCKED
-        self._lamp(line, tracker.time_s, locked)
-        tempo = tracker.tempo_bpm
-        line.append(f"  {tempo:5.1f} bpm" if tempo else "   --.- bpm", "bold" if locked else "dim")
-        filled = round(5 * min(1.0, max(0.0, tracker.confidence)))
+        self._lamp(line, view)
+        tempo = view.tempo_bpm
+        line.append(
+            f"  {tempo:5.1f} bpm" if tempo else "   --.- bpm", "bold" if view.sure else "dim"
+        )
+        if view.factor != 1:
+            line.append(f" {times(view.factor)}", "magenta")
+        filled = round(5 * min(1.0, max(0.0, view.confidence)))
         line.append("  sure ", "dim").append("■" * filled, "green").append(
             "·" * (5 - filled), "dim"
         )
-        line.append(f"  {tracker.state.value:<9}", "green" if locked else "yellow")
-        self._progress(line, source, health, tracker.time_s)
+        line.append(f"  {view.state:<9} ", "green" if view.sure else "yellow")
+        self._progress(line, source, health, view.time_s)
         return line
 
-    def _lamp(self, line: Any, time_s: float, locked: bool) -> None:
+    def _lamp(self, line: Any, view: View) -> None:
         """Append the beats of the bar; the present one is lit, brightly while it sounds."""
-        beat = self._beat
-        if beat is None or not locked:
+        beat = view.beat
+        if beat is None:
             line.append("○ ", "dim")
             return
-        flash = time_s - beat.time_s < _FLASH_S
-        colour = "bright_red" if beat.is_downbeat else "bright_cyan"
+        flash = view.time_s - beat.time_s < _FLASH_S
+        colour = "bright_red" if beat.position == 1 else "bright_cyan"
         line.append("● " if flash else "○ ", colour)
         for position in range(1, beat.beats_per_bar + 1):
             here = position == beat.position
@@ -127,19 +181,22 @@ class Terminal:
             line.append(f" {position} ", style)
 
     def _progress(self, line: Any, source: Source, health: Health, time_s: float) -> None:
-        """Append how far a file has come, or the level and health of a live source."""
+        """Append how far a file has come; of live sound the level; and how it does."""
         if source.duration_s:
             share = min(1.0, time_s / source.duration_s)
             cells = round(share * _BAR_CELLS)
             line.append("━" * cells, "cyan").append("━" * (_BAR_CELLS - cells), "bright_black")
             line.append(f" {share:4.0%}  {clock(time_s)}/{clock(source.duration_s)}", "dim")
-            return
-        level = 20 * math.log10(max(self._peak, 1e-5))
-        cells = round(_BAR_CELLS / 2 * min(1.0, max(0.0, 1 + level / 60)))
-        colour = "red" if level > -1 else "green"
-        line.append("▮" * cells, colour).append("▯" * (_BAR_CELLS // 2 - cells), "bright_black")
+            if self._waits:  # as fast as it goes: nobody hears it
+                return
+        else:
+            level = 20 * math.log10(max(self._peak, 1e-5))
+            cells = round(_BAR_CELLS / 2 * min(1.0, max(0.0, 1 + level / 60)))
+            colour = "red" if level > -1 else "green"
+            line.append("▮" * cells, colour)
+            line.append("▯" * (_BAR_CELLS // 2 - cells), "bright_black")
+            line.append(f"  {clock(time_s)}", "dim")
         bad = source.note or source.overruns or health.clipping
-        line.append(f"  {clock(time_s)}", "dim")
         line.append(f"  {health.line()}", "red" if bad else "dim")
 
 

@@ -6,6 +6,7 @@ import contextlib
 import logging
 import os
 import select
+import signal
 import sys
 import threading
 from collections.abc import Callable
@@ -32,8 +33,8 @@ _log = logging.getLogger("beattrack")
 class TerminalKeys:
     """Reads single keys from the terminal, without echo, until it is stopped.
 
-    Ctrl-C stays what it is. Where stdin is no terminal, or belongs to another program in the
-    foreground, nothing happens.
+    Ctrl-C stays what it is. Where stdin is no terminal nothing happens; while another program has
+    the terminal (after Ctrl-Z and ``bg``, or with ``&``), its keys and settings are left to that.
     """
 
     def __init__(self, put: Callable[[Command], None], descriptor: int | None = None) -> None:
@@ -47,33 +48,64 @@ class TerminalKeys:
     def start(self) -> None:
         """Begin, if there is a terminal."""
         try:
-            import termios
-            import tty
+            import termios  # noqa: F401
 
             number = sys.stdin.fileno() if self._descriptor is None else self._descriptor
-            if not os.isatty(number) or (
-                self._descriptor is None and os.tcgetpgrp(number) != os.getpgrp()
-            ):
+            if not os.isatty(number):
                 return
-            self._before = termios.tcgetattr(number)
-            tty.setcbreak(number, termios.TCSADRAIN)
         except (ImportError, OSError, ValueError, AttributeError):
-            return  # no terminal, or one that cannot do it
+            return  # no terminal
         self._descriptor = number
-        _log.info("%s", HELP)
+        if self._has_terminal() and not self._set():
+            return
         self._thread = threading.Thread(target=self._run, name="keys", daemon=True)
         self._thread.start()
+
+    def _has_terminal(self) -> bool:
+        """Whether we may read and set it: else the system would stop the whole program."""
+        assert self._descriptor is not None
+        try:
+            return os.tcgetpgrp(self._descriptor) == os.getpgrp()
+        except OSError:  # not the one that controls us: nobody is stopped because of it
+            return True
+
+    def _set(self) -> bool:
+        """Have keys come one by one and unseen; return whether the terminal can do it."""
+        import termios
+        import tty
+
+        assert self._descriptor is not None
+        try:
+            now = termios.tcgetattr(self._descriptor)
+            if not now[3] & termios.ICANON and self._before is not None:
+                return True
+            tty.setcbreak(self._descriptor, termios.TCSANOW)
+        except (OSError, termios.error):
+            return False
+        if self._before is None:
+            self._before = now
+            _log.info("%s", HELP)
+        return True
 
     def _run(self) -> None:
         number = self._descriptor
         assert number is not None
+        # Should the terminal change hands just before a read, that fails instead of stopping us.
+        signal.pthread_sigmask(signal.SIG_BLOCK, (signal.SIGTTIN,))
         while not self._ended.is_set():
+            if not self._has_terminal():
+                self._ended.wait(_POLL_S)
+                continue
+            if not self._set():  # anew, for a shell had it in between
+                return
             try:
-                if not select.select([number], [], [], _POLL_S)[0]:
+                if not select.select([number], [], [], _POLL_S)[0] or not self._has_terminal():
                     continue
                 typed = os.read(number, 64)
             except OSError:
-                return
+                if self._has_terminal():
+                    return
+                continue
             if not typed:  # the terminal was closed
                 return
             for key in typed.decode("latin-1"):
@@ -83,11 +115,12 @@ class TerminalKeys:
     def stop(self) -> None:
         """Give the terminal back as it was."""
         self._ended.set()
-        if self._before is not None and self._descriptor is not None:
+        if self._thread is not None:
+            self._thread.join(1)
+        if self._before is not None and self._descriptor is not None and self._has_terminal():
             import termios
 
             with contextlib.suppress(OSError, termios.error):
-                termios.tcsetattr(self._descriptor, termios.TCSADRAIN, self._before)
-            self._before = None
-        if self._thread is not None:
-            self._thread.join(1)
+                # At once: output that waits, as after Ctrl-S, may wait for ever.
+                termios.tcsetattr(self._descriptor, termios.TCSANOW, self._before)
+        self._before = None

@@ -21,8 +21,10 @@ from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.controls import AUTO, Command, CommandQueue
 from beattrack_runtime.live.delivery import Delivery, Output, Status
 from beattrack_runtime.live.spec import MAX_DELAY_MS, MIN_DELAY_MS
+from beattrack_runtime.live.telling import Lamp, outcome, settings
 from beattrack_runtime.live.tempo_range import TempoRange
 from beattrack_runtime.live.walltime import StreamTime
+from beattrack_runtime.view import View
 
 if TYPE_CHECKING:
     from beattrack_runtime.live.health import Health
@@ -69,6 +71,7 @@ class Show:
         self._controls: list[Control] = []
         self._clock = BeatClock(self._lookahead_s())
         self._time = StreamTime()
+        self._lamp = Lamp()
         self._tracker: LiveTracker | None = None
         self._range: TempoRange | None = None
         self._source: Source | None = None
@@ -98,9 +101,15 @@ class Show:
         """Begin a stream; ``tracker`` must be new or reset, ``health`` is kept by the caller."""
         self._clock = BeatClock(self._lookahead_s(), self._clock)
         self._time = StreamTime()
+        self._lamp = Lamp()
         self._source, self._tracker, self._health = source, tracker, health
         self._range = TempoRange(tracker)
         tracker.on_silence = lambda time_s, silent: self._silences.append((time_s, silent))
+
+    def view(self) -> View:
+        """Return the clock's pulse as it is now, for the terminal; within a stream."""
+        assert self._tracker is not None
+        return self._lamp.view(self._clock, self._tracker.time_s)
 
     def frame(self, time_s: float, beat: float, downbeat: float) -> None:
         """Take the activations of a frame, for the page."""
@@ -144,6 +153,7 @@ class Show:
     def _command(self, command: Command, time_s: float, now_s: float) -> None:
         """Carry out what the user asked for at ``time_s``."""
         assert self._range is not None
+        before = settings(self._clock)
         try:
             if command.kind == "delay":
                 self._set_delay(command.output, command.numbers[0])
@@ -159,6 +169,8 @@ class Show:
                 self._clock.command(command, time_s)
         except ConfigError as error:
             _log.warning("%s", error)
+        else:
+            _log.info("%s", outcome(command, before, self._clock, self._range.bpm))
 
     def _set_delay(self, name: str, delay_ms: float) -> None:
         for delivery in self.deliveries:
@@ -177,6 +189,7 @@ class Show:
 
     def _pass_on(self, given: Sequence[Tick | ClockStateChange]) -> None:
         for what in given:
+            self._lamp.given(what)
             at_s = self._time.wall(what.time_s)
             if at_s is not None:
                 self._put(what, at_s)

@@ -18,13 +18,14 @@ class Kind:
     """One scheme: what its address is and which keys it takes beside ``delay``."""
 
     example: str
-    address: str  # "host" (and port), "path", "name" or "none"
+    address: str  # "host" (and port), "path", "file" (a path, or nothing), "name" or "none"
     port: int | None = None  # taken where none is given; None: it must be given
     host: str | None = None  # taken where none is given; None: it must be given
     keys: dict[str, str] = field(default_factory=dict)  # key -> "int", "float", "yes" or "text"
 
 
 KINDS: dict[str, Kind] = {
+    "jsonl": Kind("jsonl:///path/to/file", "file"),
     "osc": Kind("osc://127.0.0.1:9000", "host", keys={"prefix": "text"}),
     "midi": Kind(
         "midi://NAME", "name",
@@ -54,6 +55,11 @@ class OutputSpec:
     place: str = ""  # a device's path or a port's name; empty: the scheme's own default
     delay_ms: float = 0.0
     options: dict[str, int | float | bool | str] = field(default_factory=dict)
+
+    @property
+    def on_stdout(self) -> bool:
+        """Whether it writes to stdout."""
+        return self.scheme == "jsonl" and not self.place
 
     def with_delay(self, delay_ms: float) -> str:
         """Return how to write this output, all its keys included, with another delay."""
@@ -101,6 +107,8 @@ def _address(text: str, scheme: str, kind: Kind, address: str) -> tuple[str, int
     place = unquote(address)
     if kind.address == "none" and place:
         raise MisuseError(f"{given} takes no address: write {kind.example}.")
+    if kind.address == "file" and place and (place[0] != "/" or "\0" in place):
+        raise MisuseError(f"{given} must name a file by its whole path: write {kind.example}.")
     if kind.address == "path" and not place.startswith("/"):
         raise MisuseError(f"{given} must name a device: write it like {kind.example}.")
     return "", 0, place

@@ -41,10 +41,10 @@ FORMATS: dict[str, Formatter] = {"text": text_line, "jsonl": jsonl_line, "beats"
 class LineOutput:
     """Writes a line per event to a file."""
 
-    def __init__(self, path: Path, formatter: Formatter) -> None:
-        """Open ``path``. Raises OutputError."""
+    def __init__(self, path: Path, formatter: Formatter, waits: bool = True) -> None:
+        """Open ``path``; ``waits``: for the reader of a pipe. Raises OutputError."""
         self.path = path
-        self._file = LineFile(path)
+        self._file = LineFile(path, waits)
         self._format = formatter
 
     def audio(self, block: NDArray[np.float32]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TextIO
 
 from beattrack_runtime.errors import OutputError, reason
+from beattrack_runtime.streams import CLOSE_S, Stream
 
 READER_S = 10.0  # how long a named pipe is given to find a reader
 
@@ -55,11 +56,15 @@ class PendingFile:
 
 
 class LineFile:
-    """A text file of lines. A pipe or a device is written to directly, line by line."""
+    """A text file of lines. A pipe or a device is written to directly, line by line.
 
-    def __init__(self, path: Path) -> None:
+    Its reader is waited for unless ``waits`` is no: then what it does not read in time is lost.
+    """
+
+    def __init__(self, path: Path, waits: bool = True) -> None:
         """Open ``path`` for writing. Raises OutputError."""
         self.path = path
+        self._stream: Stream | None = None
         self._pending: PendingFile | None = None
         self._file: TextIO
         direct = path.exists() and not path.is_file()
@@ -71,28 +76,50 @@ class LineFile:
             else:
                 self._pending = PendingFile(path)
                 self._file = self._pending.temporary.open("w", encoding="utf-8")
+            if direct and not waits:
+                self._stream = Stream(self._file)
+                self._stream.free()
         except OSError as error:
             raise OutputError(f"Cannot write '{path}': {reason(error)}.") from None
 
     def write(self, line: str) -> None:
         """Append one line, given without its end. Raises OutputError."""
+        if self._stream is not None:
+            self._stream.write(line + "\n")
+            self._check(self._stream)
+            return
         try:
             self._file.write(line + "\n")
         except OSError as error:
-            raise OutputError(f"Cannot write '{self.path}': {reason(error)}.") from None
+            raise self._failure(error) from None
+
+    def _check(self, stream: Stream) -> None:
+        if stream.error is not None:
+            raise self._failure(stream.error)
+
+    def _failure(self, error: OSError) -> OutputError:
+        return OutputError(f"Cannot write '{self.path}': {reason(error)}.")
 
     def finish(self) -> None:
         """Close the file and give it its name. Raises OutputError."""
+        if self._stream is not None:
+            self._stream.drain(time.monotonic() + CLOSE_S)
+            self._check(self._stream)
+            if self._stream.lost:
+                raise OutputError(f"'{self.path}' was not read: some lines are missing.")
+            self._stream.end()
         try:
             self._file.close()
         except OSError as error:
             self.abandon()
-            raise OutputError(f"Cannot write '{self.path}': {reason(error)}.") from None
+            raise self._failure(error) from None
         if self._pending is not None:
             self._pending.commit()
 
     def abandon(self) -> None:
         """Close and remove the file."""
+        if self._stream is not None:
+            self._stream.end()
         with contextlib.suppress(OSError):
             self._file.close()
         if self._pending is not None:

@@ -24,6 +24,10 @@ def make_output(spec: OutputSpec, put: Callable[[Command, float], None]) -> Outp
         BeattrackError: its library is missing.
         ConfigError: a key's value is out of range.
     """
+    if spec.scheme == "jsonl":
+        from beattrack_runtime.live.outputs.jsonl import JsonlOutput
+
+        return JsonlOutput(spec)
     if spec.scheme == "osc":
         from beattrack_runtime.live.outputs.osc import OscOutput
 
