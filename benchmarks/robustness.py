@@ -30,8 +30,9 @@ from rich.table import Table
 
 from beattrack.activations import ActivationModel
 from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
-from beattrack_runtime.live.delivery import Delivery, Due
+from beattrack_runtime.live.delivery import Delivery
 from beattrack_runtime.live.health import Health
+from beattrack_runtime.live.output import Due
 from beattrack_runtime.live.show import Show
 from beattrack_runtime.session import LiveTracker, load_model
 from music import RATE, drums

@@ -14,7 +14,8 @@ import pytest
 
 from beattrack_runtime.live import delivery as deliveries
 from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
-from beattrack_runtime.live.delivery import QUEUE, STALE_S, STEADY, Delivery, Due
+from beattrack_runtime.live.delivery import QUEUE, STALE_S, STEADY, Delivery
+from beattrack_runtime.live.output import Due
 from beattrack_runtime.live.outputs import make_output
 from beattrack_runtime.live.spec import parse_output
 from live_receivers import free_port

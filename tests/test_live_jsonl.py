@@ -17,7 +17,8 @@ import pytest
 from audio_tools import FLUX_COMMAND
 from beattrack_runtime.cli import run
 from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
-from beattrack_runtime.live.delivery import Delivery, Due, Status
+from beattrack_runtime.live.delivery import Delivery
+from beattrack_runtime.live.output import Due, Status
 from beattrack_runtime.live.outputs.jsonl import JsonlOutput, encode
 from beattrack_runtime.live.spec import parse_output
 from pipes_and_beats import SONG_S, full_pipe, on_time, osc_beats, write_song

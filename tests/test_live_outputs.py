@@ -20,9 +20,10 @@ from zeroconf import ServiceInfo, Zeroconf
 from beattrack_runtime.errors import OutputError
 from beattrack_runtime.live.clock.loop import BeatClock
 from beattrack_runtime.live.clock.ticks import TICKS, ClockState, ClockStateChange, Tick
-from beattrack_runtime.live.delivery import Delivery, Due, Output
+from beattrack_runtime.live.delivery import Delivery
 from beattrack_runtime.live.hosts import find_host
 from beattrack_runtime.live.osc_control import OscControl
+from beattrack_runtime.live.output import Due, Output
 from beattrack_runtime.live.outputs import make_output, os2l_search
 from beattrack_runtime.live.outputs.link import LinkOutput
 from beattrack_runtime.live.outputs.midi import LAST_BEAT, MidiOutput

@@ -23,8 +23,8 @@ from beattrack_runtime import session
 from beattrack_runtime.cli import run
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.controls import CommandQueue, parse
-from beattrack_runtime.live.delivery import Due, Status
 from beattrack_runtime.live.health import Health
+from beattrack_runtime.live.output import Due, Status
 from beattrack_runtime.live.show import Show
 from beattrack_runtime.session import LiveTracker
 from beattrack_runtime.sources import FileSource
@@ -255,7 +255,10 @@ def test_what_became_of_each_command_is_told(
                 "delay nobody 3", "nudge -5", "tempo 100 150"]  # fmt: skip
     steps = {5.0 + 0.3 * number: text for number, text in enumerate(commands)}
     play(song[0], 0.02, {0.1: "one", 0.2: "double", 0.3: "restart", **steps, 13.9: "restart"})
-    told = [record.getMessage() for record in caplog.records]
+    lines = [record.getMessage() for record in caplog.records]
+    states = [line.split()[2] for line in lines if line.split()[1] == "s"]
+    assert states == ["locked", "holding", "locked", "silent", "searching"]
+    told = [line for line in lines if line.split()[1] != "s"]
     assert told[:3] == ["one: not possible while no beat is known",
                         "double: x2 as soon as a beat is known",
                         "restart: the clock searches anew"]  # fmt: skip

@@ -128,7 +128,7 @@ def test_a_click_does_not_hinder_the_search_for_a_lost_device(microphone: Microp
     microphone.add_sink()
     code = (
         "from beattrack_runtime.live.clock.ticks import Tick\n"
-        "from beattrack_runtime.live.delivery import Due\n"
+        "from beattrack_runtime.live.output import Due\n"
         "from beattrack_runtime.live.outputs.click import ClickOutput\n"
         "from beattrack_runtime.live.spec import parse_output\n"
         "from beattrack_runtime.portaudio import look_again\n"

@@ -22,7 +22,7 @@ from PIL import Image
 
 from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange
 from beattrack_runtime.live.controls import parse
-from beattrack_runtime.live.delivery import Due, OutputHealth
+from beattrack_runtime.live.output import Due, OutputHealth
 from browser import Tab, browser
 from test_web import Server, beat, running, status, until
 

@@ -29,7 +29,7 @@ from audio_tools import FLUX_COMMAND
 from beattrack.config import ConfigError
 from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
 from beattrack_runtime.live.controls import Command
-from beattrack_runtime.live.delivery import Due, OutputHealth, Status
+from beattrack_runtime.live.output import Due, OutputHealth, Status
 from beattrack_runtime.live.outputs import make_output, web, web_access
 from beattrack_runtime.live.outputs.web import MAX_CONNECTIONS, MAX_PAGES, WebOutput
 from beattrack_runtime.live.outputs.web_access import Access, Refusal, is_loopback, page_url

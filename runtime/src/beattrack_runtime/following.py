@@ -228,5 +228,5 @@ class _Stream:
             line = self._format(event) if self._format is not None else None
             if line is not None:
                 self._terminal.line(line)
-            elif isinstance(event, StateChange):
+            elif isinstance(event, StateChange) and self._show is None:  # else the clock's are told
                 _log.info("%9.3f s  %s", event.emitted_s, event.state.value)

@@ -19,7 +19,8 @@ from beattrack.events import Event
 from beattrack_runtime.live.clock.loop import BeatClock
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.controls import AUTO, Command, CommandQueue
-from beattrack_runtime.live.delivery import Delivery, Output, Status
+from beattrack_runtime.live.delivery import Delivery
+from beattrack_runtime.live.output import Output, Status
 from beattrack_runtime.live.spec import MAX_DELAY_MS, MIN_DELAY_MS
 from beattrack_runtime.live.telling import Lamp, outcome, settings
 from beattrack_runtime.live.tempo_range import TempoRange
@@ -140,7 +141,11 @@ class Show:
             self._clock.event(event)
         for when_s, command in self.commands.drain():
             self._command(command, min(now_s, self._time.stream(when_s) or now_s), now_s)
-        self._pass_on(self._clock.advance(now_s if len(block) else self._sounding_s(now_s, at_s)))
+        given = self._clock.advance(now_s if len(block) else self._sounding_s(now_s, at_s))
+        for what in given:
+            if isinstance(what, ClockStateChange):
+                _log.info("%9.3f s  %s", what.time_s, what.state.value)
+        self._pass_on(given)
         if at_s - self._status_s >= STATUS_S:
             self._status_s = at_s
             self._send_status(now_s, at_s)

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from beattrack_runtime.live.controls import Command
-from beattrack_runtime.live.delivery import Output
+from beattrack_runtime.live.output import Output
 from beattrack_runtime.live.spec import OutputSpec
 
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from beattrack.config import require
 from beattrack_runtime.errors import OutputError
 from beattrack_runtime.live.clock.ticks import Tick
-from beattrack_runtime.live.delivery import Due
+from beattrack_runtime.live.output import Due
 from beattrack_runtime.live.spec import OutputSpec
 from beattrack_runtime.outputs.click import BEAT_HZ, DOWNBEAT_HZ, make_click
 from beattrack_runtime.portaudio import opened, opening, portaudio, release, words

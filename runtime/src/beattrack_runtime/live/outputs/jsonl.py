@@ -9,7 +9,7 @@ import sys
 from dataclasses import asdict
 
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
-from beattrack_runtime.live.delivery import Due
+from beattrack_runtime.live.output import Due
 from beattrack_runtime.live.spec import OutputSpec
 from beattrack_runtime.streams import write_all
 

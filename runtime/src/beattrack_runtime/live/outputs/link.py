@@ -9,7 +9,7 @@ from typing import Any
 from beattrack.config import require
 from beattrack_runtime.errors import OutputError
 from beattrack_runtime.live.clock.ticks import RUNNING, ClockStateChange, Tick
-from beattrack_runtime.live.delivery import Due
+from beattrack_runtime.live.output import Due
 from beattrack_runtime.live.spec import OutputSpec
 
 CORRECT = 0.5  # share of a phase error that the next beat works off, by its tempo

@@ -10,9 +10,8 @@ import mido
 
 from beattrack.config import require
 from beattrack_runtime.live.clock.ticks import RUNNING, TICKS, ClockStateChange, Tick
-from beattrack_runtime.live.delivery import Due, Status
+from beattrack_runtime.live.output import Due, Pulse, Status
 from beattrack_runtime.live.outputs.midi_ports import Port, open_port
-from beattrack_runtime.live.pulse import Pulse
 from beattrack_runtime.live.spec import OutputSpec
 
 SIXTEENTHS = 4  # of a beat: what a song position counts

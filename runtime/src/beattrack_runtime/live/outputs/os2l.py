@@ -11,7 +11,7 @@ import select
 import socket
 
 from beattrack_runtime.live.clock.ticks import Tick
-from beattrack_runtime.live.delivery import Due
+from beattrack_runtime.live.output import Due
 from beattrack_runtime.live.outputs.os2l_search import find_os2l
 from beattrack_runtime.live.spec import OutputSpec
 

@@ -9,8 +9,8 @@ from pythonosc.osc_message_builder import OscMessageBuilder
 
 from beattrack.config import require
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
-from beattrack_runtime.live.delivery import Due
 from beattrack_runtime.live.hosts import find_host
+from beattrack_runtime.live.output import Due
 from beattrack_runtime.live.spec import OSC_PREFIX, OutputSpec
 
 TEMPO_STEP = 0.05  # bpm by which the tempo must have changed to be told again

@@ -21,7 +21,7 @@ from typing import Any
 
 from beattrack.config import require
 from beattrack_runtime.live.clock.ticks import ClockState, ClockStateChange, Tick
-from beattrack_runtime.live.delivery import Due
+from beattrack_runtime.live.output import Due
 from beattrack_runtime.live.spec import OutputSpec
 
 BEAT, STATE = 1, 2

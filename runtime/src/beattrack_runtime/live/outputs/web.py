@@ -29,7 +29,7 @@ from beattrack.config import ConfigError
 from beattrack_runtime import __version__
 from beattrack_runtime.live.clock.ticks import Tick
 from beattrack_runtime.live.controls import Command, parse
-from beattrack_runtime.live.delivery import Due
+from beattrack_runtime.live.output import Due
 from beattrack_runtime.live.outputs.web_access import SOCKET_PATH, Access, Refusal, page_url
 from beattrack_runtime.live.outputs.web_messages import (
     MAX_BYTES,

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
-from beattrack_runtime.live.delivery import Due, Status
+from beattrack_runtime.live.output import Due, Status
 
 VERSION = 1
 MAX_BYTES = 1024  # of a message to the server
