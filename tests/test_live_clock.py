@@ -280,6 +280,16 @@ def test_music_that_ends_with_the_command_leaves_silence() -> None:
         assert states(run([], 20, silences=heard, clock=clock)) == ["holding", state]
 
 
+def test_the_pulse_is_held_anew_with_each_range() -> None:
+    clock = BeatClock(LOOKAHEAD_S)
+    given = run(beats(120, 1.0, 10), 10.0, clock=clock)
+    clock.retune(10.0, level_chosen=True)
+    given += run([], 12.5, clock=clock)
+    clock.retune(12.5, level_chosen=True)
+    given += run([e for e in beats(120, 1.0, 20) if e.emitted_s > 15.5], 20, clock=clock)
+    assert states(given) == ["locked", "holding", "locked"]
+
+
 def test_only_the_first_beat_after_the_range_sets_the_level_at_once() -> None:
     clock = BeatClock(LOOKAHEAD_S)
     run(beats(120, 1.0, 8), 8, clock=clock)

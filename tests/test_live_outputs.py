@@ -369,7 +369,7 @@ def test_os2l_finds_the_software_that_announces_itself(caplog: pytest.LogCapture
             port=server.getsockname()[1], addresses=[socket.inet_aton("127.0.0.1")],
         )  # fmt: skip
         network.register_service(service)
-        caplog.set_level("INFO", "beattrack")
+        caplog.set_level("DEBUG", "beattrack")
         output.open()
         client, _ = server.accept()
         send_on(output, 1)
@@ -386,7 +386,7 @@ def test_os2l_finds_the_software_that_announces_itself(caplog: pytest.LogCapture
 def test_os2l_tries_every_address_that_is_announced(caplog: pytest.LogCaptureFixture) -> None:
     """Of two programs one is not running any more; of the other one address leads nowhere."""
     output = Os2lOutput(parse_output("os2l://auto"))
-    caplog.set_level("INFO", "beattrack")
+    caplog.set_level("DEBUG", "beattrack")
     with socket.create_server(("127.0.0.1", 0)) as server, Zeroconf() as network:
         good = server.getsockname()[1]
         announced = [("A", free_port(), ["127.0.0.1"]), ("B", good, ["127.9.9.9", "127.0.0.1"])]

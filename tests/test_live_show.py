@@ -240,6 +240,27 @@ def test_the_same_audio_gives_the_same_ticks_for_every_block_size(
         assert play(path, block_s, {}) == first
 
 
+def test_silence_at_the_very_end_of_a_stream_is_none_of_the_next(
+    song: tuple[Path, np.ndarray],
+) -> None:
+    source = FileSource(song[0])
+    tracker, health = LiveTracker(FluxModel(), source.sample_rate), Health(source)
+    show = Show([])
+    given: list[object] = []
+    show._put = lambda what, at_s: given.append(what)  # type: ignore[method-assign]
+    show.begin(source, tracker, health)
+    assert tracker.on_silence is not None
+    tracker.on_silence(180.0, True)  # as from flush(), which no step follows
+    show.end()
+    tracker.reset()
+    show.begin(source, tracker, health)
+    show.step(np.zeros((882, 1), np.float32), tracker.push(np.zeros(882, np.float32)), 1000.0)
+    show.end()
+    show.close()
+    source.close()
+    assert not [g for g in given if isinstance(g, ClockStateChange) and g.time_s > 1]
+
+
 def test_commands_reach_clock_and_tracker(song: tuple[Path, np.ndarray]) -> None:
     given = play(song[0], 0.02, {5.0: "meter 3", 7.0: "halve", 9.0: "delay nobody 3"})
     late = [g for g in given if isinstance(g, Tick) and g.time_s > 9]

@@ -110,7 +110,7 @@ def follow(
                 raise  # nothing was heard: an empty result would only mislead
             failure = error
         except BrokenPipeError:  # whoever read our stdout has heard enough
-            stop.signal = signal.SIGPIPE
+            stop.signal = stop.signal or signal.SIGPIPE
         stream.summary.wall_s = time.monotonic() - stream.began_s
         if stop.asked and tracker.time_s < (source.duration_s or 0.0):
             stream.summary.cut_of_s = source.duration_s

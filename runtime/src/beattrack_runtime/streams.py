@@ -17,7 +17,7 @@ from typing import TextIO
 
 QUEUE = 1024  # texts that wait at most: some five minutes of events
 CLOSE_S = 1.0  # how long the end of the program waits for readers
-_BUSY_S = 0.2  # between two looks at a descriptor that does not wait and takes nothing
+_BUSY_S = 0.02  # between two attempts at a descriptor that does not wait and takes nothing
 
 
 class Stream:
@@ -104,10 +104,10 @@ class Stream:
         """Take nothing more, and let go of it unless it is stuck."""
         if self._lane is None or self._descriptor < 0:
             return
+        self._lane.end()  # first: nobody may write any more when the descriptor is closed
         if self._lane.drain(time.monotonic()):
             os.close(self._descriptor)
             self._descriptor = -1
-        self._lane.end()
 
 
 class Lane:
@@ -183,4 +183,4 @@ def write_all(descriptor: int, data: bytes) -> None:
         try:
             data = data[os.write(descriptor, data) :]
         except BlockingIOError:  # another program on the same terminal has set it so
-            select.select([], [descriptor], [], _BUSY_S)
+            time.sleep(_BUSY_S)

@@ -234,6 +234,8 @@ class Show:
             self._clock.restart(self._tracker.time_s)
             self._pass_on(self._clock.advance(self._tracker.time_s))
             self._tracker.on_silence = None
+        self._silences.clear()  # what the tracker told at its very end
+        self._frames.clear()
         self._tracker = self._source = self._health = None
 
     def close(self) -> None:

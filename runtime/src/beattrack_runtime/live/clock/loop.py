@@ -121,6 +121,8 @@ class BeatClock:
         ``level_chosen``: the range itself says how many beats are wanted, so forget the factor.
         """
         self.event(StateChange(TrackerState.LOST, now_s, 0.0))
+        if self.state is ClockState.HOLDING:  # also if it held before
+            self._hold_until_s = max(self._hold_until_s, now_s + HOLD_S)
         self._retuned = self._silent = True  # silent until the tracker says that it hears something
         self.factor = 1.0 if level_chosen else self.factor
 
@@ -241,9 +243,8 @@ class BeatClock:
 
     def _flip(self, matched: int, level: float) -> None:
         """Take over the tracker's other level, from a beat on that is one of its own."""
-        number = self.beats
         every = max(1, round(1 / level))
-        self._rescale(number + (matched - number) % every, level)
+        self._rescale(self.beats + (matched - self.beats) % every, level)
 
     def _read_bar(self, beat: Beat) -> None:
         number = round(self._oscillator.phase(beat.time_s) - self._shift)
@@ -257,9 +258,8 @@ class BeatClock:
             return
         ratio, self.factor = factor / self.factor, factor
         if self.state in RUNNING:
-            number = self.beats
             every = max(1, round(1 / ratio))
-            self._rescale(number + (self._bar.origin - number) % every, ratio)
+            self._rescale(self.beats + (self._bar.origin - self.beats) % every, ratio)
 
     def _tap(self, time_s: float) -> None:
         """Count taps; a row of them says which level is meant, and which of its beats."""

@@ -73,7 +73,7 @@ class MidiOutput:
         elif isinstance(due.what, ClockStateChange) and due.what.state not in RUNNING:
             self._halt()
             if self._free and self._period_s and self.pulse_s == math.inf:
-                self.pulse_s = self._clock_s + self._period_s
+                self.pulse_s = max(self._clock_s + self._period_s, time.monotonic())
         elif isinstance(due.what, Pulse):
             # Held up, it goes on from now: a burst of ticks would be another tempo.
             self.pulse_s = max(due.at, time.monotonic() - self._period_s) + self._period_s

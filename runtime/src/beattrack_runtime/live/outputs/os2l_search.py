@@ -72,7 +72,7 @@ def _collect(network: Zeroconf, names: queue.SimpleQueue[str]) -> list[tuple[str
         if info is None or not info.port:
             continue
         for host in info.parsed_scoped_addresses():
-            _log.info("os2l: %.60a is at %.60s:%d.", name, host, info.port)
+            _log.debug("os2l: %.60a is at %.60s:%d.", name, host, info.port)
             places.append((host, info.port))
             end_s = min(end_s, time.monotonic() + MORE_S)
     return places[:MAX_PLACES]
