@@ -61,6 +61,20 @@ def beattrack(*arguments: object) -> int:
     return run([str(argument) for argument in arguments])
 
 
+def test_a_picture_without_a_home_is_drawn_without_a_word(song: Path, tmp_path: Path) -> None:
+    """As by a user of a container who has none: matplotlib would tell of its folders."""
+    environment = {**os.environ, "HOME": "/proc/none"}
+    for name in ("XDG_CONFIG_HOME", "XDG_CACHE_HOME", "MPLCONFIGDIR"):
+        environment.pop(name, None)
+    command = [sys.executable, "-c", FLUX_COMMAND, "--file", str(song), "--output", "none"]
+    done = subprocess.run(
+        [*command, "--plot", str(tmp_path / "a.png")], env=environment, capture_output=True,
+        text=True,
+    )  # fmt: skip
+    assert done.returncode == 0 and (tmp_path / "a.png").stat().st_size > 1000
+    assert "matplotlib" not in done.stderr.lower()
+
+
 def start(*arguments: object) -> subprocess.Popen[str]:
     command = [sys.executable, "-c", FLUX_COMMAND, *map(str, arguments)]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,8 +50,6 @@ def draw(plot: PlotOutput, path: Path, kind: str) -> None:
     """
     import matplotlib
 
-    # Its notes about font caches and missing glyphs mean nothing to who asked for a picture.
-    logging.getLogger("matplotlib").setLevel(logging.ERROR)
     with matplotlib.rc_context(_STYLE), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         figure = _compose(plot)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from collections import deque
 from pathlib import Path
@@ -191,6 +192,8 @@ class PlotOutput:
 
     def finish(self) -> None:
         """Draw the picture. Raises OutputError."""
+        # Its notes about its folders, fonts and glyphs mean nothing to who asked for a picture.
+        logging.getLogger("matplotlib").setLevel(logging.ERROR)
         # Imported here: matplotlib takes half a second and 40 MB that only pictures need.
         from beattrack_runtime.outputs.drawing import draw
 
