@@ -361,6 +361,16 @@ def test_os2l_gives_up_on_a_receiver_that_never_reads() -> None:
         output.close()
 
 
+def check_os2l(output: Os2lOutput, server: socket.socket) -> None:
+    """Open it, and see that its beats come to ``server``."""
+    output.open()
+    client, _ = server.accept()
+    send_on(output, 1)
+    assert json.loads(client.recv(4096))["evt"] == "beat"
+    client.close()
+    output.close()
+
+
 def test_os2l_finds_the_software_that_announces_itself(caplog: pytest.LogCaptureFixture) -> None:
     output = Os2lOutput(parse_output("os2l://auto"))
     with socket.create_server(("127.0.0.1", 0)) as server, Zeroconf() as network:
@@ -370,12 +380,7 @@ def test_os2l_finds_the_software_that_announces_itself(caplog: pytest.LogCapture
         )  # fmt: skip
         network.register_service(service)
         caplog.set_level("DEBUG", "beattrack")
-        output.open()
-        client, _ = server.accept()
-        send_on(output, 1)
-        assert json.loads(client.recv(4096))["evt"] == "beat"
-        client.close()
-        output.close()
+        check_os2l(output, server)
         assert "A desk" in caplog.text and "\u202e" not in caplog.text
         server.close()
         with pytest.raises(ConnectionRefusedError):  # it still says that it is there
@@ -396,12 +401,7 @@ def test_os2l_tries_every_address_that_is_announced(caplog: pytest.LogCaptureFix
             network.register_service(
                 ServiceInfo(os2l_search.SERVICE, full, port=port, addresses=addresses)
             )
-        output.open()
-        client, _ = server.accept()
-        send_on(output, 1)
-        assert json.loads(client.recv(4096))["evt"] == "beat"
-        client.close()
-        output.close()
+        check_os2l(output, server)
     for name, port, hosts in announced:
         for host in hosts:
             assert f"{name}.{os2l_search.SERVICE}' is at {host}:{port}." in caplog.text

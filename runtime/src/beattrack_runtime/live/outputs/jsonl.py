@@ -6,14 +6,12 @@ import contextlib
 import json
 import os
 import sys
-from dataclasses import asdict
 
 from beattrack_runtime.live.clock.ticks import ClockStateChange, Tick
 from beattrack_runtime.live.output import Due
+from beattrack_runtime.live.outputs.web_messages import event_fields, plain
 from beattrack_runtime.live.spec import OutputSpec
 from beattrack_runtime.streams import write_all
-
-DIGITS = 5  # of seconds and the rest, as the page has them: 10 us
 
 
 class JsonlOutput:
@@ -64,11 +62,5 @@ def encode(due: Due) -> str | None:
     what = due.what
     if not isinstance(what, (Tick, ClockStateChange)):
         return None
-    values = {**asdict(what), "at": due.at}
-    del values["time_s"]  # stream time, which only we know
-    if isinstance(what, Tick):
-        del values["tick"]
-    for name, value in values.items():
-        if isinstance(value, float):
-            values[name] = round(value, DIGITS)
-    return json.dumps({"type": "beat" if isinstance(what, Tick) else "state", **values})
+    kind, values = event_fields(what)
+    return json.dumps(plain({"type": kind, **values, "at": due.at}))

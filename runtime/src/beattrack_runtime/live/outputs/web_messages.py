@@ -35,7 +35,7 @@ class Steer:
 
 def encode(kind: str, **values: Any) -> str:
     """Return one message; numbers that JSON does not have become null."""
-    return json.dumps({"v": VERSION, "type": kind, **_plain(values)}, allow_nan=False)
+    return json.dumps({"v": VERSION, "type": kind, **plain(values)}, allow_nan=False)
 
 
 def encode_due(due: Due) -> str:
@@ -47,13 +47,19 @@ def encode_due(due: Due) -> str:
             for time_s, beat, downbeat in what.frames
         ]
         return encode("status", **{**asdict(what), "at": due.at, "frames": frames})
+    assert isinstance(what, (Tick, ClockStateChange))
+    kind, values = event_fields(what)
+    return encode(kind, at=due.at, **values)
+
+
+def event_fields(what: Tick | ClockStateChange) -> tuple[str, dict[str, Any]]:
+    """Return how an event of the clock is called and what is told of it beside its moment."""
     values = asdict(what)
-    del values["time_s"]  # stream time: pages know the server's clock alone
-    if isinstance(what, Tick):
-        del values["tick"]
-        return encode("beat", at=due.at, **values)
-    assert isinstance(what, ClockStateChange)
-    return encode("state", at=due.at, **values)
+    del values["time_s"]  # stream time, which only we know
+    if isinstance(what, ClockStateChange):
+        return "state", values
+    del values["tick"]
+    return "beat", values
 
 
 def decode(message: str | bytes) -> Ping | Steer:
@@ -83,12 +89,12 @@ def decode(message: str | bytes) -> Ping | Steer:
     raise MessageError("The type of a message is 'ping' or 'command'.")
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
     """Return ``value`` in types that JSON has; times keep 10 us, which is finer than any screen."""
     if isinstance(value, dict):
-        return {key: _plain(part) for key, part in value.items()}
+        return {key: plain(part) for key, part in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(part) for part in value]
+        return [plain(part) for part in value]
     if isinstance(value, float):
         return round(value, 5) if math.isfinite(value) else None
     return value
